@@ -1,0 +1,645 @@
+#include "patch.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "diff.h"
+#include "json.h"
+#include "memory.h"
+#include "pointer.h"
+
+/* ---- Containers: a member or element, by key in an object, by index in an array ---- */
+
+/*
+ * Puts a value behind the others and moves it to its index: json-c 0.16 has no insert.  The elements'
+ * list is public in json-c's headers.
+ */
+static void
+array_insert(json_object *array, size_t index, json_object *value)
+{
+	struct array_list *list = json_object_get_array(array);
+
+	if (json_object_array_add(array, value) != 0)
+		memory_need(NULL);
+	memmove(&list->array[index + 1], &list->array[index],
+	        (list->length - 1 - index) * sizeof(list->array[0]));
+	list->array[index] = value;
+}
+
+/*
+ * Deletes a member and the traces that json-c's open addressing leaves of it.
+ *
+ * json-c marks the slot as freed, never as empty, and a search for an absent key goes on over
+ * freed slots: in a large object whose members come and go every search would soon look at all slots.
+ * Freed slots before an empty one are not needed by any search.
+ */
+static void
+object_delete(json_object *object, const char *key)
+{
+	struct lh_table *table = json_object_get_object(object);
+	struct lh_entry *entry = lh_table_lookup_entry(table, key);
+	int slot, size = table->size;
+
+	assert(entry != NULL);
+	slot = (int)(entry - table->table);
+	lh_table_delete_entry(table, entry);
+	if (table->table[(slot + 1) % size].k != LH_EMPTY)
+		return;
+	while (table->table[slot].k == LH_FREED) {
+		table->table[slot].k = LH_EMPTY;
+		slot = (slot + size - 1) % size;
+	}
+}
+
+static bool
+is_array(json_object *container)
+{
+	return json_object_is_type(container, json_type_array);
+}
+
+static void
+container_insert(json_object *container, const char *key, size_t index, json_object *value)
+{
+	if (is_array(container))
+		array_insert(container, index, value);
+	else if (json_object_object_add(container, key, value) != 0)
+		memory_need(NULL);
+}
+
+static void
+container_replace(json_object *container, const char *key, size_t index, json_object *value)
+{
+	int failed;
+
+	if (is_array(container))
+		failed = json_object_array_put_idx(container, index, value);
+	else
+		failed = json_object_object_add(container, key, value);
+	if (failed != 0)
+		memory_need(NULL);
+}
+
+static void
+container_delete(json_object *container, const char *key, size_t index)
+{
+	if (is_array(container))
+		json_object_array_del_idx(container, index, 1);
+	else
+		object_delete(container, key);
+}
+
+static json_object *
+container_get(json_object *container, const char *key, size_t index)
+{
+	if (is_array(container))
+		return json_object_array_get_idx(container, index);
+	return json_object_object_get(container, key);
+}
+
+/* ---- Undoing ---- */
+
+enum undo_kind { UNDO_DOCUMENT, UNDO_INSERT, UNDO_REPLACE, UNDO_DELETE };
+
+/*
+ * One change.  Undone newest first, so each finds the containers as it has left them: they are held by
+ * the document or by older records, and borrowed here.
+ */
+struct patch_undo {
+	struct patch_undo *older;
+	enum undo_kind kind;
+	json_object *container;   /* borrowed; NULL for the whole document */
+	json_object *value;       /* owned: what was there before */
+	size_t index;
+	char key[];
+};
+
+static void
+remember(struct patch_edit *edit, enum undo_kind kind, struct pointer_place *place, json_object *value)
+{
+	const char *key = place->token != NULL ? place->token : "";
+	size_t key_size = strlen(key) + 1;
+	struct patch_undo *undo = memory_alloc(sizeof(*undo) + key_size);
+
+	undo->older = edit->undo;
+	undo->kind = kind;
+	undo->container = place->parent;
+	undo->value = value;
+	undo->index = place->index;
+	memcpy(undo->key, key, key_size);
+	edit->undo = undo;
+}
+
+static void
+undo_newest(struct patch_edit *edit)
+{
+	struct patch_undo *undo = edit->undo;
+
+	switch (undo->kind) {
+	case UNDO_DOCUMENT:
+		json_object_put(edit->document);
+		edit->document = undo->value;
+		break;
+	case UNDO_INSERT:
+		container_delete(undo->container, undo->key, undo->index);
+		break;
+	case UNDO_REPLACE:
+		container_replace(undo->container, undo->key, undo->index, undo->value);
+		break;
+	case UNDO_DELETE:
+		container_insert(undo->container, undo->key, undo->index, undo->value);
+		break;
+	}
+	edit->undo = undo->older;
+	free(undo);
+}
+
+static void
+forget_all(struct patch_edit *edit)
+{
+	while (edit->undo != NULL) {
+		struct patch_undo *undo = edit->undo;
+
+		edit->undo = undo->older;
+		json_object_put(undo->value);
+		free(undo);
+	}
+}
+
+/* ---- Changing the document; values are taken only on success ---- */
+
+static void
+change_document(struct patch_edit *edit, struct pointer_place *whole, json_object *value)
+{
+	remember(edit, UNDO_DOCUMENT, whole, edit->document);
+	edit->document = value;
+}
+
+static void
+change_replace(struct patch_edit *edit, struct pointer_place *place, json_object *value)
+{
+	json_object *old = container_get(place->parent, place->token, place->index);
+
+	remember(edit, UNDO_REPLACE, place, json_object_get(old));
+	container_replace(place->parent, place->token, place->index, value);
+}
+
+static void
+change_insert(struct patch_edit *edit, struct pointer_place *place, json_object *value)
+{
+	remember(edit, UNDO_INSERT, place, NULL);
+	container_insert(place->parent, place->token, place->index, value);
+}
+
+static void
+change_delete(struct patch_edit *edit, struct pointer_place *place)
+{
+	json_object *old = container_get(place->parent, place->token, place->index);
+
+	remember(edit, UNDO_DELETE, place, json_object_get(old));
+	container_delete(place->parent, place->token, place->index);
+}
+
+static bool
+add_at(struct patch_edit *edit, const char *pointer, json_object *value)
+{
+	struct pointer_place place;
+
+	if (!pointer_find(edit->document, pointer, &place))
+		return false;
+	if (place.parent == NULL)
+		change_document(edit, &place, value);
+	else if (place.exists && !is_array(place.parent))
+		change_replace(edit, &place, value);
+	else
+		change_insert(edit, &place, value);
+	pointer_release(&place);
+	return true;
+}
+
+static bool
+replace_at(struct patch_edit *edit, const char *pointer, json_object *value)
+{
+	struct pointer_place place;
+	bool done = false;
+
+	if (!pointer_find(edit->document, pointer, &place))
+		return false;
+	if (place.parent == NULL)
+		change_document(edit, &place, value);
+	else if (place.exists)
+		change_replace(edit, &place, value);
+	done = place.exists;
+	pointer_release(&place);
+	return done;
+}
+
+static bool
+remove_at(struct patch_edit *edit, const char *pointer)
+{
+	struct pointer_place place;
+	bool done;
+
+	if (!pointer_find(edit->document, pointer, &place))
+		return false;
+	done = place.parent != NULL && place.exists;
+	if (done)
+		change_delete(edit, &place);
+	pointer_release(&place);
+	return done;
+}
+
+/* ---- What is refused ---- */
+
+static int
+count_tokens(const char *pointer)
+{
+	int count = 0;
+
+	for (; *pointer != '\0'; pointer++)
+		count += *pointer == '/';
+	return count;
+}
+
+static bool
+has_proto_token(const char *pointer)
+{
+	static const char token[] = "/__proto__";
+	const size_t len = sizeof(token) - 1;
+
+	for (; (pointer = strstr(pointer, token)) != NULL; pointer += len)
+		if (pointer[len] == '/' || pointer[len] == '\0')
+			return true;
+	return false;
+}
+
+static bool
+is_pointer_fit(const char *pointer)
+{
+	return !has_proto_token(pointer) && json_is_utf8(pointer, strlen(pointer));
+}
+
+/* May this value stand there? */
+static bool
+is_fit(const char *pointer, json_object *value)
+{
+	return is_pointer_fit(pointer) &&
+	       json_unfit(value, JSON_DEPTH_STATE - count_tokens(pointer)) == NULL;
+}
+
+static bool
+is_inside(const char *from, const char *to)
+{
+	size_t len = strlen(from);
+
+	return strncmp(from, to, len) == 0 && to[len] == '/';
+}
+
+/* ---- Writing operations ---- */
+
+static char nothing[] = "";   /* operations of an edit that has none; its room is 0 */
+
+static void
+append(struct patch_edit *edit, const char *text, size_t len)
+{
+	size_t needed = edit->operations_len + len + 1;
+
+	if (needed > edit->operations_room) {
+		edit->operations = memory_realloc(edit->operations_room > 0 ? edit->operations : NULL,
+		                                  2 * needed);
+		edit->operations_room = 2 * needed;
+	}
+	memcpy(edit->operations + edit->operations_len, text, len);
+	edit->operations_len += len;
+	edit->operations[edit->operations_len] = '\0';
+}
+
+static void
+append_word(struct patch_edit *edit, const char *word)
+{
+	append(edit, word, strlen(word));
+}
+
+/* Goes on to what must be escaped in a JSON string. */
+static const char *
+skip_unescaped(const char *text)
+{
+	while ((unsigned char)*text >= 0x20 && *text != '"' && *text != '\\')
+		text++;
+	return text;
+}
+
+static void
+append_quoted(struct patch_edit *edit, const char *text)
+{
+	append_word(edit, "\"");
+	for (;;) {
+		const char *stop = skip_unescaped(text);
+		char escape[8];
+
+		append(edit, text, (size_t)(stop - text));
+		if (*stop == '\0')
+			break;
+		if (*stop == '"' || *stop == '\\')
+			snprintf(escape, sizeof(escape), "\\%c", *stop);
+		else
+			snprintf(escape, sizeof(escape), "\\u%04x", (unsigned char)*stop);
+		append_word(edit, escape);
+		text = stop + 1;
+	}
+	append_word(edit, "\"");
+}
+
+static void
+begin_operation(struct patch_edit *edit, const char *op)
+{
+	append_word(edit, edit->operations_len > 0 ? ",{\"op\":\"" : "{\"op\":\"");
+	append_word(edit, op);
+	append_word(edit, "\",");
+}
+
+static void
+write_value(struct patch_edit *edit, const char *op, const char *pointer, json_object *value)
+{
+	const char *text;
+	size_t len;
+
+	if (edit->unwritten)
+		return;
+	begin_operation(edit, op);
+	append_word(edit, "\"path\":");
+	append_quoted(edit, pointer);
+	append_word(edit, ",\"value\":");
+	text = json_text(value, &len);
+	append(edit, text, len);
+	append_word(edit, "}");
+}
+
+static void
+write_remove(struct patch_edit *edit, const char *pointer)
+{
+	if (edit->unwritten)
+		return;
+	begin_operation(edit, "remove");
+	append_word(edit, "\"path\":");
+	append_quoted(edit, pointer);
+	append_word(edit, "}");
+}
+
+static void
+write_from(struct patch_edit *edit, const char *op, const char *from, const char *to)
+{
+	if (edit->unwritten)
+		return;
+	begin_operation(edit, op);
+	append_word(edit, "\"from\":");
+	append_quoted(edit, from);
+	append_word(edit, ",\"path\":");
+	append_quoted(edit, to);
+	append_word(edit, "}");
+}
+
+/* ---- Edits ---- */
+
+void
+patch_edit_init(struct patch_edit *edit, json_object *document)
+{
+	*edit = (struct patch_edit){.document = document, .operations = nothing};
+}
+
+static void
+release_operations(struct patch_edit *edit)
+{
+	if (edit->operations_room > 0)
+		free(edit->operations);
+	edit->operations = nothing;
+	edit->operations_len = edit->operations_room = 0;
+}
+
+static void
+empty_operations(struct patch_edit *edit)
+{
+	enum { ROOM_KEPT = 4096 };
+
+	if (edit->operations_room > ROOM_KEPT)
+		release_operations(edit);
+	edit->operations_len = 0;
+	if (edit->operations_room > 0)
+		edit->operations[0] = '\0';
+}
+
+void
+patch_edit_undo(struct patch_edit *edit)
+{
+	while (edit->undo != NULL)
+		undo_newest(edit);
+	empty_operations(edit);
+}
+
+void
+patch_edit_accept(struct patch_edit *edit)
+{
+	forget_all(edit);
+	empty_operations(edit);
+}
+
+void
+patch_edit_release(struct patch_edit *edit)
+{
+	forget_all(edit);
+	release_operations(edit);
+	json_object_put(edit->document);
+	edit->document = NULL;
+}
+
+/* ---- Verbs ---- */
+
+typedef bool change_function(struct patch_edit *edit, const char *pointer, json_object *value);
+
+static bool
+put_copy(struct patch_edit *edit, const char *pointer, json_object *value, change_function *change)
+{
+	json_object *copy = json_copy(value);
+
+	if (change(edit, pointer, copy))
+		return true;
+	json_object_put(copy);
+	return false;
+}
+
+bool
+patch_add(struct patch_edit *edit, const char *pointer, json_object *value)
+{
+	bool done = is_fit(pointer, value) && put_copy(edit, pointer, value, add_at);
+
+	if (done)
+		write_value(edit, "add", pointer, value);
+	json_object_put(value);
+	return done;
+}
+
+bool
+patch_replace(struct patch_edit *edit, const char *pointer, json_object *value)
+{
+	bool done = is_fit(pointer, value) && put_copy(edit, pointer, value, replace_at);
+
+	if (done)
+		write_value(edit, "replace", pointer, value);
+	json_object_put(value);
+	return done;
+}
+
+bool
+patch_remove(struct patch_edit *edit, const char *pointer)
+{
+	if (!is_pointer_fit(pointer) || !remove_at(edit, pointer))
+		return false;
+	write_remove(edit, pointer);
+	return true;
+}
+
+/* Takes the value out and puts it back in elsewhere: `to` counts as if it were gone already. */
+static bool
+move_value(struct patch_edit *edit, const char *from, const char *to, json_object *value)
+{
+	if (strcmp(from, to) == 0)
+		return true;
+	if (is_inside(from, to) || !remove_at(edit, from))
+		return false;
+	if (add_at(edit, to, json_object_get(value)))
+		return true;
+	json_object_put(value);
+	undo_newest(edit);
+	return false;
+}
+
+bool
+patch_move(struct patch_edit *edit, const char *from, const char *to)
+{
+	json_object *value;
+
+	if (!is_pointer_fit(from) || !pointer_get(edit->document, from, &value))
+		return false;
+	if (!is_fit(to, value) || !move_value(edit, from, to, value))
+		return false;
+	write_from(edit, "move", from, to);
+	return true;
+}
+
+bool
+patch_copy(struct patch_edit *edit, const char *from, const char *to)
+{
+	json_object *value;
+
+	if (!is_pointer_fit(from) || !pointer_get(edit->document, from, &value))
+		return false;
+	if (!is_fit(to, value) || !put_copy(edit, to, value, add_at))
+		return false;
+	write_from(edit, "copy", from, to);
+	return true;
+}
+
+/* ---- Patches ---- */
+
+/* A member that is a pointer; NULL when there is none. */
+static const char *
+pointer_member(json_object *operation, const char *key)
+{
+	json_object *value;
+	const char *text;
+
+	if (!json_object_object_get_ex(operation, key, &value) ||
+	    !json_object_is_type(value, json_type_string))
+		return NULL;
+	text = json_object_get_string(value);
+	return strlen(text) == (size_t)json_object_get_string_len(value) ? text : NULL;
+}
+
+static bool
+run_with_value(struct patch_edit *edit, const char *op, const char *path, json_object *value)
+{
+	json_object *found;
+
+	if (strcmp(op, "add") == 0)
+		return patch_add(edit, path, json_object_get(value));
+	if (strcmp(op, "replace") == 0)
+		return patch_replace(edit, path, json_object_get(value));
+	assert(strcmp(op, "test") == 0);
+	return pointer_get(edit->document, path, &found) && json_equal(found, value);
+}
+
+static bool
+is_one_of(const char *word, const char *a, const char *b, const char *c)
+{
+	return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
+}
+
+static bool
+run_operation(struct patch_edit *edit, json_object *operation)
+{
+	const char *op, *path, *from;
+	json_object *value;
+
+	if (!json_object_is_type(operation, json_type_object))
+		return false;
+	op = pointer_member(operation, "op");
+	path = pointer_member(operation, "path");
+	if (op == NULL || path == NULL)
+		return false;
+	if (strcmp(op, "remove") == 0)
+		return patch_remove(edit, path);
+	if (is_one_of(op, "add", "replace", "test"))
+		return json_object_object_get_ex(operation, "value", &value) &&
+		       run_with_value(edit, op, path, value);
+	from = pointer_member(operation, "from");
+	if (from == NULL)
+		return false;
+	if (strcmp(op, "move") == 0)
+		return patch_move(edit, from, path);
+	return strcmp(op, "copy") == 0 && patch_copy(edit, from, path);
+}
+
+bool
+patch_run(struct patch_edit *edit, json_object *operations)
+{
+	if (!json_object_is_type(operations, json_type_array))
+		return false;
+	for (size_t i = 0; i < json_object_array_length(operations); i++)
+		if (!run_operation(edit, json_object_array_get_idx(operations, i)))
+			return false;
+	return true;
+}
+
+bool
+patch_become(struct patch_edit *edit, json_object *value)
+{
+	json_object *operations;
+	bool done = json_unfit(value, JSON_DEPTH_STATE) == NULL;
+
+	if (done) {
+		operations = diff_make(edit->document, value);
+		done = patch_run(edit, operations);
+		assert(done);
+		json_object_put(operations);
+	}
+	json_object_put(value);
+	return done;
+}
+
+bool
+patch_apply(json_object **document, json_object *operations)
+{
+	struct patch_edit edit;
+	bool done;
+
+	patch_edit_init(&edit, *document);
+	edit.unwritten = true;
+	done = patch_run(&edit, operations);
+	if (done)
+		patch_edit_accept(&edit);
+	else
+		patch_edit_undo(&edit);
+	*document = edit.document;
+	return done;
+}
