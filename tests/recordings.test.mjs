@@ -1,0 +1,47 @@
+/*
+ * The recorded frames of the reference server, replayed against tests/conformance through nginx.
+ */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe, it } from "node:test";
+import { parseCase, parseCases, replay } from "./lib/recording.mjs";
+import { additions, differences } from "./recordings/differences.mjs";
+import { startSystem } from "./system.mjs";
+
+const cases = parseCases(readFileSync(new URL("recordings/websocket.txt", import.meta.url), "utf8"));
+const bySlow = process.env.SEANCE_TEST_SLOW === "1";
+
+let system;
+const url = () => `${system.ws}/socket/websocket`;
+
+before(async () => {
+  system = await startSystem({ app: "tests/conformance" });
+});
+
+after(async () => {
+  await system?.stop();
+});
+
+it("every entry of the table of differences names a case", () => {
+  const names = new Set(cases.map((recorded) => recorded.name));
+  assert.equal(names.size, cases.length, "names are unique");
+  for (const { name } of differences) assert.ok(names.has(name), name);
+});
+
+describe("as recorded", () => {
+  for (const recorded of cases) {
+    if (differences.some(({ name }) => name === recorded.name)) continue;
+    it(recorded.name, () => replay(recorded, url()));
+  }
+});
+
+describe("otherwise than recorded, on purpose", () => {
+  for (const { name, why, ours, later, slow } of differences) {
+    const skip = later ? `comes with: ${later}` : slow && !bySlow ? `takes ${slow}; SEANCE_TEST_SLOW=1 runs it` : false;
+    it(`${name}${why && ` — ${why}`}`, { skip }, () => replay(parseCase(name, ours), url(), { patienceMs: slow ? 90000 : 5000 }));
+  }
+});
+
+describe("what the reference has not", () => {
+  for (const { name, ours } of additions) it(name, () => replay(parseCase(name, ours), url()));
+});

@@ -1,0 +1,271 @@
+/*
+ * nginx/www/seance.js by itself: its patches against RFC 6902, its conversation against a scripted server.
+ */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, afterEach, before, describe, it } from "node:test";
+import jsonpatch from "fast-json-patch";
+import WebSocket, { WebSocketServer } from "ws";
+import { until, within } from "./lib/wait.mjs";
+
+// a .js file outside of any package with "type": "module": Node 18 needs to be told that it is one
+const source = readFileSync(new URL("../nginx/www/seance.js", import.meta.url));
+const { applyPatch, connect, Refused } = await import(`data:text/javascript;base64,${source.toString("base64")}`);
+
+describe("applyPatch", () => {
+  const examples = [
+    // [state, operations, result]: RFC 6902, appendix A
+    [{ foo: "bar" }, [{ op: "add", path: "/baz", value: "qux" }], { baz: "qux", foo: "bar" }],
+    [{ foo: ["bar", "baz"] }, [{ op: "add", path: "/foo/1", value: "qux" }], { foo: ["bar", "qux", "baz"] }],
+    [{ baz: "qux", foo: "bar" }, [{ op: "remove", path: "/baz" }], { foo: "bar" }],
+    [{ foo: ["bar", "qux", "baz"] }, [{ op: "remove", path: "/foo/1" }], { foo: ["bar", "baz"] }],
+    [{ baz: "qux", foo: "bar" }, [{ op: "replace", path: "/baz", value: "boo" }], { baz: "boo", foo: "bar" }],
+    [{ foo: { bar: "baz", waldo: "fred" }, qux: { corge: "grault" } }, [{ op: "move", from: "/foo/waldo", path: "/qux/thud" }], { foo: { bar: "baz" }, qux: { corge: "grault", thud: "fred" } }],
+    [{ foo: ["all", "grass", "cows", "eat"] }, [{ op: "move", from: "/foo/1", path: "/foo/3" }], { foo: ["all", "cows", "eat", "grass"] }],
+    [{ baz: "qux", foo: ["a", 2, "c"] }, [{ op: "test", path: "/baz", value: "qux" }, { op: "test", path: "/foo/1", value: 2 }], { baz: "qux", foo: ["a", 2, "c"] }],
+    [{ foo: "bar" }, [{ op: "add", path: "/child", value: { grandchild: {} } }], { foo: "bar", child: { grandchild: {} } }],
+    [{ "/": 9, "~1": 10 }, [{ op: "test", path: "/~01", value: 10 }, { op: "replace", path: "/~1", value: 1 }], { "/": 1, "~1": 10 }],
+    [{ foo: ["bar"] }, [{ op: "add", path: "/foo/-", value: ["abc", "def"] }], { foo: ["bar", ["abc", "def"]] }],
+    // the root, empty keys, copies that stay apart
+    [{ a: 1 }, [{ op: "replace", path: "", value: [1] }, { op: "add", path: "/-", value: 2 }], [1, 2]],
+    ["x", [{ op: "add", path: "", value: null }], null],
+    [{ "": { "": 1 } }, [{ op: "replace", path: "//", value: 2 }], { "": { "": 2 } }],
+    [{ a: { b: [1] } }, [{ op: "copy", from: "/a", path: "/c" }, { op: "add", path: "/c/b/-", value: 2 }, { op: "remove", path: "/a/b/0" }], { a: { b: [] }, c: { b: [1, 2] } }],
+    [{ a: null }, [{ op: "test", path: "/a", value: null }, { op: "remove", path: "/a" }], {}],
+  ];
+  for (const [state, operations, result] of examples) {
+    it(`${JSON.stringify(operations)} on ${JSON.stringify(state)}`, () => {
+      const before = structuredClone(state);
+      assert.deepEqual(applyPatch(state, operations), result);
+      assert.deepEqual(state, before, "the old state is as it was");
+    });
+  }
+
+  const failing = [
+    [{ baz: "qux" }, [{ op: "test", path: "/baz", value: "bar" }]],
+    [{ foo: "bar" }, [{ op: "add", path: "/baz/bat", value: "qux" }]],
+    [{}, [{ op: "remove", path: "/a" }]],
+    [{}, [{ op: "replace", path: "/a", value: 1 }]],
+    [{ a: [1] }, [{ op: "add", path: "/a/2", value: 1 }]],
+    [{ a: [1] }, [{ op: "replace", path: "/a/1", value: 1 }]],
+    [{ a: [1] }, [{ op: "replace", path: "/a/-", value: 1 }]],
+    [{ a: [1] }, [{ op: "replace", path: "/a/00", value: 1 }]],
+    [{ a: [1] }, [{ op: "remove", path: "/a/length" }]],
+    [{ a: {} }, [{ op: "move", from: "/a", path: "/a/b" }]],
+    [{ a: 1 }, [{ op: "replace", path: "/toString", value: 1 }]],
+    [{ a: 1 }, [{ op: "replace", path: "a", value: 1 }]],
+    [{ a: 1 }, [{ op: "frobnicate", path: "/a" }]],
+    [{ a: {} }, [{ op: "add", path: "/__proto__", value: 1 }]],
+    [{ a: {} }, [{ op: "add", path: "/a/__proto__/x", value: 1 }]],
+    [{ a: {} }, [{ op: "copy", from: "/__proto__", path: "/b" }]],
+    [{ a: {} }, [{ op: "add", path: "/constructor/prototype/x", value: 1 }]],
+  ];
+  for (const [state, operations] of failing) {
+    it(`fails: ${JSON.stringify(operations)} on ${JSON.stringify(state)}`, () => {
+      const before = structuredClone(state);
+      assert.throws(() => applyPatch(state, operations));
+      assert.deepEqual(state, before, "the old state is as it was");
+      assert.equal({}.x, undefined);
+    });
+  }
+
+  it("what is not touched stays the same object", () => {
+    const state = { a: { deep: [1] }, b: [{ id: 1 }, { id: 2 }] };
+    const next = applyPatch(state, [{ op: "replace", path: "/b/1/id", value: 3 }]);
+    assert.equal(next.a, state.a);
+    assert.equal(next.b[0], state.b[0]);
+    assert.notEqual(next.b[1], state.b[1]);
+  });
+
+  it("1,000 random patches by fast-json-patch's compare", () => {
+    const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+    let x = seed || 1;
+    const random = (n) => (x = (x * 48271) % 2147483647) % n;
+    const value = (depth) => {
+      const kind = random(depth > 3 ? 5 : 8);
+      if (kind < 2) return random(5);
+      if (kind < 5) return [null, true, "a/b~c"][kind - 2];
+      if (kind < 6) return Array.from({ length: random(5) }, () => value(depth + 1));
+      return Object.fromEntries(Array.from({ length: random(5) }, () => [["a", "b/c", "~d", "", "e"][random(5)], value(depth + 1)]));
+    };
+    for (let i = 0; i < 1000; i++) {
+      const [a, b] = [{ root: value(0) }, { root: value(0) }];
+      assert.deepEqual(applyPatch(a, jsonpatch.compare(a, b)), b, `seed ${seed}, round ${i}`);
+    }
+  });
+});
+
+describe("the conversation", () => {
+  let server;
+  let sockets; // the server's sides, in the order they came
+  let frames; // what came from the client
+  let clients = [];
+
+  before(async () => {
+    server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+    await new Promise((done) => server.on("listening", done));
+    server.on("connection", (socket, request) => {
+      socket.path = request.url;
+      sockets.push(socket);
+      socket.on("message", (data) => {
+        const frame = JSON.parse(data.toString());
+        frames.push(frame);
+        const [joinRef, ref, topic, event] = frame;
+        const reply = (status, response = {}) => say(joinRef, ref, topic, "phx_reply", { status, response });
+        if (topic === "phoenix") reply("ok");
+        else if (event === "phx_join" && topic === "refused:a") reply("error", { reason: "no" });
+        else if (event === "phx_join") {
+          reply("ok");
+          say(joinRef, null, topic, "seance:change", { state: { n: 0 }, version: 0 });
+        } else if (event === "seance:event:inc") say(joinRef, null, topic, "seance:patch", { operations: [{ op: "replace", path: "/n", value: 1 }], version: 1 });
+        else if (event === "seance:event:bad") reply("error", { reason: "not so" });
+      });
+    });
+  });
+  after(() => {
+    for (const socket of server.clients) socket.terminate();
+    server.close();
+  });
+  afterEach(() => {
+    for (const client of clients) client.disconnect();
+    clients = [];
+  });
+
+  const say = (...frame) => sockets.at(-1).send(JSON.stringify(frame));
+
+  async function open(topic = "t:a", payload) {
+    sockets = [];
+    frames = [];
+    const client = connect(`http://127.0.0.1:${server.address().port}/socket`, { WebSocket, params: { token: "x y" } });
+    clients.push(client);
+    const channel = client.channel(topic, payload);
+    return { client, channel };
+  }
+
+  async function joined(...args) {
+    const both = await open(...args);
+    await until(() => both.channel.state, "the state");
+    return both;
+  }
+
+  it("connects, joins, has the state", async () => {
+    const { client, channel } = await joined("t:a", { hello: 1 });
+    assert.equal(sockets[0].path, "/socket/websocket?token=x+y&vsn=2.0.0");
+    assert.deepEqual(frames[0], ["1", "1", "t:a", "phx_join", { hello: 1 }]);
+    assert.equal(client.status, "open");
+    assert.equal(channel.status, "joined");
+    assert.deepEqual([channel.state, channel.version], [{ n: 0 }, 0]);
+  });
+
+  it("a push is fulfilled after its patch", async () => {
+    const { channel } = await joined();
+    await within(channel.push("inc"), "the push");
+    assert.deepEqual([channel.state, channel.version], [{ n: 1 }, 1]);
+    assert.deepEqual(frames.filter((frame) => frame[2] === "phoenix").map((frame) => frame[0]), [null], "one heartbeat confirms it");
+  });
+
+  it("many pushes share their confirmations", async () => {
+    const { channel } = await joined();
+    await within(Promise.all(Array.from({ length: 50 }, () => channel.push("nothing"))), "50 pushes");
+    assert.ok(frames.filter((frame) => frame[2] === "phoenix").length <= 2);
+  });
+
+  it("a refused push is rejected with the reason", async () => {
+    const { channel } = await joined();
+    await assert.rejects(within(channel.push("bad", { a: 1 }), "the push"), (error) => {
+      assert.ok(error instanceof Refused);
+      assert.equal(error.message, "not so");
+      assert.deepEqual(error.reason, { reason: "not so" });
+      return true;
+    });
+    assert.equal(channel.status, "joined");
+  });
+
+  it("events and errors reach their listeners", async () => {
+    const { channel } = await joined();
+    const got = [];
+    const stop = channel.on("said", (detail) => got.push(detail));
+    channel.onerror = (payload) => got.push(payload);
+    say("1", null, "t:a", "seance:event", { name: "said", detail: { x: 1 } });
+    say(null, null, "t:a", "seance:event", { name: "said", detail: null });
+    say("1", null, "t:a", "seance:error", { message: "oh" });
+    await until(() => got.length === 3, "three of them");
+    assert.deepEqual(got, [{ x: 1 }, null, { message: "oh" }]);
+    stop();
+    say("1", null, "t:a", "seance:event", { name: "said", detail: 2 });
+    await channel.push("inc");
+    assert.equal(got.length, 3);
+  });
+
+  it("a gap: the state is asked for once, patches wait for it", async () => {
+    const { channel } = await joined();
+    const seen = [];
+    channel.onchange = (state, version) => seen.push([state.n, version]);
+    for (const version of [3, 4, 5]) say("1", null, "t:a", "seance:patch", { operations: [], version });
+    await until(() => frames.some((frame) => frame[3] === "seance:refresh"), "a refresh");
+    say("1", null, "t:a", "seance:change", { state: { n: 7 }, version: 5 });
+    say("1", null, "t:a", "seance:patch", { operations: [{ op: "replace", path: "/n", value: 8 }], version: 6 });
+    say("1", null, "t:a", "seance:patch", { operations: [], version: 0 });
+    await until(() => seen.length === 3, "state and patches");
+    assert.deepEqual(seen, [[7, 5], [8, 6], [8, 0]]);
+    assert.equal(frames.filter((frame) => frame[3] === "seance:refresh").length, 1);
+  });
+
+  it("a patch that does not fit: the state is asked for", async () => {
+    const { channel } = await joined();
+    say("1", null, "t:a", "seance:patch", { operations: [{ op: "add", path: "/__proto__", value: {} }], version: 1 });
+    await until(() => frames.some((frame) => frame[3] === "seance:refresh"), "a refresh");
+    assert.deepEqual([channel.state, channel.version], [{ n: 0 }, 0]);
+  });
+
+  it("frames for an old join are ignored", async () => {
+    const { channel } = await joined();
+    say("99", null, "t:a", "seance:patch", { operations: [], version: 1 });
+    say("99", "99", "t:a", "phx_close", {});
+    await channel.push("nothing");
+    assert.deepEqual([channel.status, channel.version], ["joined", 0]);
+  });
+
+  it("a broken connection: closed, then open and joined again; what was on its way is rejected", async () => {
+    const { client, channel } = await joined();
+    const statuses = [];
+    client.onstatus = (status) => statuses.push(status);
+    sockets[0].removeAllListeners("message");
+    const push = channel.push("inc");
+    push.catch(() => {});
+    sockets[0].terminate();
+    await assert.rejects(within(push, "the push"), /lost before the answer/);
+    await assert.rejects(channel.push("inc"), /not connected/);
+    await until(() => sockets.length === 2 && channel.status === "joined", "another connection");
+    assert.deepEqual(statuses, ["closed", "connecting", "open"]);
+    await within(channel.push("inc"), "a push after it");
+  });
+
+  it("phx_error: lost, then joined again", async () => {
+    const { channel } = await joined();
+    const statuses = [];
+    channel.onstatus = (status) => statuses.push(status);
+    say("1", "1", "t:a", "phx_error", {});
+    await until(() => channel.status === "joined" && statuses.length === 3, "the rejoin");
+    assert.deepEqual(statuses, ["lost", "joining", "joined"]);
+  });
+
+  it("a refused join says why and is tried again", async () => {
+    const { channel } = await open("refused:a");
+    let why;
+    channel.onstatus = (status, reason) => status === "refused" && (why = reason);
+    await until(() => why, "the refusal");
+    assert.deepEqual(why.reason, { reason: "no" });
+    await until(() => frames.filter((frame) => frame[3] === "phx_join").length === 2, "another try");
+  });
+
+  it("leave ends the channel, disconnect all", async () => {
+    const { client, channel } = await joined();
+    channel.leave();
+    await until(() => frames.some((frame) => frame[3] === "phx_leave"), "the leave");
+    assert.equal(channel.status, "left");
+    client.disconnect();
+    await until(() => sockets[0].readyState === WebSocket.CLOSED, "the end");
+    assert.equal(client.status, "closed");
+  });
+});
