@@ -53,7 +53,7 @@ PACKAGES_CFLAGS = $(eval PACKAGES_CFLAGS := $(shell $(PKG_CONFIG) --cflags json-
 PACKAGES_LIBS = $(eval PACKAGES_LIBS := $(shell $(PKG_CONFIG) --libs json-c sqlite3) \
 	$(shell $(PKG_CONFIG) --libs fcgi 2>/dev/null || echo -lfcgi))$(PACKAGES_LIBS)
 
-ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARNINGS) $(if $(DEV),-Werror) -fvisibility=hidden -fPIC -pthread \
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE= $(CFLAGS) $(WARNINGS) $(if $(DEV),-Werror) -fvisibility=hidden -fPIC -pthread \
 	$(HARDEN) $(SANITIZERS) $(PACKAGES_CFLAGS)
 ALL_LDFLAGS = $(LDFLAGS) -pthread -Wl,-z,relro,-z,now $(SANITIZERS)
 
