@@ -28,31 +28,6 @@ array_insert(json_object *array, size_t index, json_object *value)
 	list->array[index] = value;
 }
 
-/*
- * Deletes a member and the traces that json-c's open addressing leaves of it.
- *
- * json-c marks the slot as freed, never as empty, and a search for an absent key goes on over
- * freed slots: in a large object whose members come and go every search would soon look at all slots.
- * Freed slots before an empty one are not needed by any search.
- */
-static void
-object_delete(json_object *object, const char *key)
-{
-	struct lh_table *table = json_object_get_object(object);
-	struct lh_entry *entry = lh_table_lookup_entry(table, key);
-	int slot, size = table->size;
-
-	assert(entry != NULL);
-	slot = (int)(entry - table->table);
-	lh_table_delete_entry(table, entry);
-	if (table->table[(slot + 1) % size].k != LH_EMPTY)
-		return;
-	while (table->table[slot].k == LH_FREED) {
-		table->table[slot].k = LH_EMPTY;
-		slot = (slot + size - 1) % size;
-	}
-}
-
 static bool
 is_array(json_object *container)
 {
@@ -87,7 +62,7 @@ container_delete(json_object *container, const char *key, size_t index)
 	if (is_array(container))
 		json_object_array_del_idx(container, index, 1);
 	else
-		object_delete(container, key);
+		json_object_object_del(container, key);
 }
 
 static json_object *
@@ -96,6 +71,41 @@ container_get(json_object *container, const char *key, size_t index)
 	if (is_array(container))
 		return json_object_array_get_idx(container, index);
 	return json_object_object_get(container, key);
+}
+
+/*
+ * Builds an object's table anew when the slots where a key would be are a long run without an empty one.
+ *
+ * json-c marks a deleted member's slot as freed, never as empty again, and a search for an absent key
+ * ends at an empty slot only: when the members of a large object come and go, every search would soon
+ * look at all slots.  A new table has no freed slots, so that this is rare.
+ *
+ * Not while a callback runs: it may be going through the members as it removes them.
+ */
+static void
+tidy_table(struct lh_table *table, const char *key)
+{
+	enum { LONG_RUN = 128 };
+	size_t size = (size_t)table->size, slot = lh_get_hash(table, key) % size;
+	size_t run = size < LONG_RUN ? size : LONG_RUN;
+	size_t freed = 0;
+
+	for (size_t i = 0; i < run; i++) {
+		const void *found = table->table[(slot + i) % size].k;
+
+		if (found == LH_EMPTY)
+			return;
+		freed += found == LH_FREED;
+	}
+	if (freed >= run / 4 && lh_table_resize(table, table->size) != 0)
+		memory_need(NULL);
+}
+
+static void
+container_tidy(json_object *container, const char *key)
+{
+	if (!is_array(container))
+		tidy_table(json_object_get_object(container), key);
 }
 
 /* ---- Undoing ---- */
@@ -143,6 +153,7 @@ undo_newest(struct patch_edit *edit)
 		break;
 	case UNDO_INSERT:
 		container_delete(undo->container, undo->key, undo->index);
+		container_tidy(undo->container, undo->key);
 		break;
 	case UNDO_REPLACE:
 		container_replace(undo->container, undo->key, undo->index, undo->value);
@@ -153,6 +164,15 @@ undo_newest(struct patch_edit *edit)
 	}
 	edit->undo = undo->older;
 	free(undo);
+}
+
+/* Before any record is forgotten: they hold the containers. */
+static void
+tidy_all(struct patch_edit *edit)
+{
+	for (struct patch_undo *undo = edit->undo; undo != NULL; undo = undo->older)
+		if (undo->kind == UNDO_DELETE)
+			container_tidy(undo->container, undo->key);
 }
 
 static void
@@ -440,6 +460,7 @@ patch_edit_undo(struct patch_edit *edit)
 void
 patch_edit_accept(struct patch_edit *edit)
 {
+	tidy_all(edit);
 	forget_all(edit);
 	empty_operations(edit);
 }
