@@ -1,0 +1,547 @@
+/*
+ * memory - the store in memory, for tests: the same contract, gone with the process
+ *
+ * Finding by topic, by socket or by mark's name looks at all rows.
+ */
+#include "memory_table.h"
+#include "store.h"
+#include "store_backend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct state_row {
+	struct store_instance instance;
+	const char *state;
+};
+
+struct mark_row {
+	const char *name;
+	int64_t value;
+};
+
+enum memory_table { LOG, INSTANCES, SOCKETS, JOINS, MARKS, TABLES };
+
+struct memory {
+	struct store store;
+	struct table tables[TABLES];
+	int64_t newest[TABLES];        /* number given last, also to what is gone */
+	int64_t newest_begun[TABLES];  /* as it was when the transaction began */
+	struct journal journal;
+};
+
+static struct memory *
+memory_of(struct store *store)
+{
+	return (struct memory *)store;
+}
+
+/* --- rows: a struct and behind it the texts that it points to, in one block --- */
+
+struct shape {
+	size_t size;
+	size_t texts;                 /* how many members are texts */
+	const size_t *offsets;        /* where they are */
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define SHAPE(type, offsets) { sizeof(type), COUNT(offsets), offsets }
+
+static const size_t record_texts[] = {
+	offsetof(struct store_record, ref),        offsetof(struct store_record, join_ref),
+	offsetof(struct store_record, event),      offsetof(struct store_record, operations),
+	offsetof(struct store_record, events),     offsetof(struct store_record, state),
+	offsetof(struct store_record, detail),
+};
+static const size_t instance_texts[] = {
+	offsetof(struct state_row, instance.topic),
+	offsetof(struct state_row, state),
+};
+static const size_t socket_texts[] = {
+	offsetof(struct store_socket, token),
+	offsetof(struct store_socket, address),
+	offsetof(struct store_socket, assigns),
+};
+static const size_t join_texts[] = {
+	offsetof(struct store_join, topic),
+	offsetof(struct store_join, join_ref),
+};
+static const size_t mark_texts[] = { offsetof(struct mark_row, name) };
+
+static const struct shape shapes[TABLES] = {
+	[LOG] = SHAPE(struct store_record, record_texts),
+	[INSTANCES] = SHAPE(struct state_row, instance_texts),
+	[SOCKETS] = SHAPE(struct store_socket, socket_texts),
+	[JOINS] = SHAPE(struct store_join, join_texts),
+	[MARKS] = SHAPE(struct mark_row, mark_texts),
+};
+
+static const char *
+text_at(const void *row, size_t offset)
+{
+	const char *text;
+
+	memcpy(&text, (const char *)row + offset, sizeof(text));
+	return text;
+}
+
+static size_t
+bytes_of(const struct shape *shape, const void *row)
+{
+	size_t bytes = shape->size;
+
+	for (size_t i = 0; i < shape->texts; i++) {
+		const char *text = text_at(row, shape->offsets[i]);
+
+		bytes += text == NULL ? 0 : strlen(text) + 1;
+	}
+	return bytes;
+}
+
+/* A copy of a row and of its texts, owned by the caller. */
+static void *
+copy_row(const struct shape *shape, const void *row)
+{
+	char *copy = store_check_memory(malloc(bytes_of(shape, row)));
+	char *end = copy + shape->size;
+
+	memcpy(copy, row, shape->size);
+	for (size_t i = 0; i < shape->texts; i++) {
+		const char *text = text_at(row, shape->offsets[i]);
+
+		if (text == NULL)
+			continue;
+		memcpy(copy + shape->offsets[i], &end, sizeof(end));
+		end = stpcpy(end, text) + 1;
+	}
+	return copy;
+}
+
+/* --- tables --- */
+
+static void *
+get(struct memory *memory, enum memory_table table, int64_t number)
+{
+	return table_get(&memory->tables[table], number);
+}
+
+static void
+set(struct memory *memory, enum memory_table table, int64_t number, const void *row)
+{
+	table_set(&memory->tables[table], &memory->journal, number, copy_row(&shapes[table], row));
+}
+
+static enum store_status
+delete(struct memory *memory, enum memory_table table, int64_t number)
+{
+	if (get(memory, table, number) == NULL)
+		return STORE_NONE;
+	table_set(&memory->tables[table], &memory->journal, number, NULL);
+	return STORE_OK;
+}
+
+static enum store_status
+failed(struct memory *memory, const char *message)
+{
+	snprintf(memory->store.message, STORE_MESSAGE_BYTES, "%s", message);
+	return STORE_ERROR;
+}
+
+/* --- transactions --- */
+
+static enum store_status
+memory_begin(struct store *store, bool *foreign)
+{
+	struct memory *memory = memory_of(store);
+
+	*foreign = false;
+	memcpy(memory->newest_begun, memory->newest, sizeof(memory->newest));
+	return STORE_OK;
+}
+
+static enum store_status
+memory_commit(struct store *store)
+{
+	journal_forget(&memory_of(store)->journal);
+	return STORE_OK;
+}
+
+static void
+memory_rollback(struct store *store)
+{
+	struct memory *memory = memory_of(store);
+
+	journal_undo(&memory->journal);
+	memcpy(memory->newest, memory->newest_begun, sizeof(memory->newest));
+}
+
+static bool
+memory_changed(struct store *store)
+{
+	(void)store;
+	return false;
+}
+
+/* --- the log --- */
+
+static enum store_status
+memory_append(struct store *store, struct store_record *record)
+{
+	struct memory *memory = memory_of(store);
+
+	record->number = ++memory->newest[LOG];
+	set(memory, LOG, record->number, record);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_last(struct store *store, int64_t *number)
+{
+	*number = memory_of(store)->newest[LOG];
+	return STORE_OK;
+}
+
+static enum store_status
+memory_scan(struct store *store, int64_t after, int64_t until, store_record_fn *row, void *context)
+{
+	const struct table *log = &memory_of(store)->tables[LOG];
+
+	for (size_t i = table_after(log, after); i < log->count && log->slots[i].number <= until; i++)
+		if (!row(context, log->slots[i].row))
+			break;
+	return STORE_OK;
+}
+
+static enum store_status
+memory_scan_back(struct store *store, store_record_fn *row, void *context)
+{
+	const struct table *log = &memory_of(store)->tables[LOG];
+
+	for (size_t i = log->count; i-- > 0;)
+		if (!row(context, log->slots[i].row))
+			break;
+	return STORE_OK;
+}
+
+static enum store_status
+memory_history(struct store *store, int64_t number, store_record_fn *row, void *context)
+{
+	const struct store_record *record = get(memory_of(store), LOG, number);
+
+	while (record != NULL && row(context, record))
+		record = get(memory_of(store), LOG, record->previous);
+	return STORE_OK;
+}
+
+static void
+prune_joins(struct memory *memory, int64_t until)
+{
+	struct table *joins = &memory->tables[JOINS];
+
+	for (size_t i = joins->count; i-- > 0;) {
+		const struct store_join *join = joins->slots[i].row;
+
+		if (join->ended != 0 && join->ended <= until)
+			table_set(joins, &memory->journal, join->number, NULL);
+	}
+}
+
+static int64_t
+least(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static enum store_status
+memory_prune(struct store *store, int64_t until, int limit, int *deleted)
+{
+	struct memory *memory = memory_of(store);
+	struct table *log = &memory->tables[LOG];
+
+	if (log->count == 0)
+		return STORE_OK;
+	until = least(until, least(memory->newest[LOG] - 1, log->slots[0].number + limit - 1));
+	*deleted = (int)table_after(log, until);
+	table_remove_until(log, &memory->journal, until);
+	prune_joins(memory, until);
+	return STORE_OK;
+}
+
+/* --- instances --- */
+
+static const struct store_instance *
+find_shared(struct memory *memory, const char *topic)
+{
+	const struct table *instances = &memory->tables[INSTANCES];
+
+	for (size_t i = 0; i < instances->count; i++) {
+		const struct store_instance *instance =
+			&((const struct state_row *)instances->slots[i].row)->instance;
+
+		if (instance->shared && strcmp(instance->topic, topic) == 0)
+			return instance;
+	}
+	return NULL;
+}
+
+static enum store_status
+memory_instance_add(struct store *store, struct store_instance *instance, const char *state)
+{
+	struct memory *memory = memory_of(store);
+
+	if (instance->shared && find_shared(memory, instance->topic) != NULL)
+		return failed(memory, "the topic has a shared instance already");
+	instance->id = ++memory->newest[INSTANCES];
+	set(memory, INSTANCES, instance->id, &(struct state_row){ *instance, state });
+	return STORE_OK;
+}
+
+static enum store_status
+memory_instance_put(struct store *store, const struct store_instance *instance, const char *state)
+{
+	struct memory *memory = memory_of(store);
+	const struct state_row *old = get(memory, INSTANCES, instance->id);
+	struct state_row row;
+
+	if (old == NULL)
+		return STORE_NONE;
+	row = *old;
+	row.instance.revision = instance->revision;
+	row.instance.version = instance->version;
+	row.instance.last_commit = instance->last_commit;
+	if (state != NULL) {
+		row.instance.state_revision = instance->state_revision;
+		row.instance.state_version = instance->state_version;
+		row.state = state;
+	}
+	set(memory, INSTANCES, instance->id, &row);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_instance_delete(struct store *store, int64_t id)
+{
+	return delete(memory_of(store), INSTANCES, id);
+}
+
+static enum store_status
+memory_instance_find(struct store *store, const char *topic, store_instance_fn *row, void *context)
+{
+	const struct store_instance *instance = find_shared(memory_of(store), topic);
+
+	if (instance == NULL)
+		return STORE_NONE;
+	row(context, instance);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_instance_get(struct store *store, int64_t id, store_instance_fn *row, void *context)
+{
+	const struct state_row *found = get(memory_of(store), INSTANCES, id);
+
+	if (found == NULL)
+		return STORE_NONE;
+	row(context, &found->instance);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_instance_state(struct store *store, int64_t id, char **state)
+{
+	const struct state_row *found = get(memory_of(store), INSTANCES, id);
+
+	if (found == NULL)
+		return STORE_NONE;
+	if (found->state != NULL)
+		*state = store_check_memory(strdup(found->state));
+	return STORE_OK;
+}
+
+static enum store_status
+memory_scan_instances(struct store *store, store_instance_fn *row, void *context)
+{
+	const struct table *instances = &memory_of(store)->tables[INSTANCES];
+
+	for (size_t i = 0; i < instances->count; i++)
+		if (!row(context, &((const struct state_row *)instances->slots[i].row)->instance))
+			break;
+	return STORE_OK;
+}
+
+/* --- sockets and joins --- */
+
+static enum store_status
+memory_socket_add(struct store *store, struct store_socket *socket)
+{
+	struct memory *memory = memory_of(store);
+
+	socket->id = ++memory->newest[SOCKETS];
+	set(memory, SOCKETS, socket->id, socket);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_socket_assigns(struct store *store, int64_t id, const char *assigns)
+{
+	const struct store_socket *old = get(memory_of(store), SOCKETS, id);
+	struct store_socket row;
+
+	if (old == NULL)
+		return STORE_NONE;
+	row = *old;
+	row.assigns = assigns;
+	set(memory_of(store), SOCKETS, id, &row);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_socket_delete(struct store *store, int64_t id)
+{
+	struct memory *memory = memory_of(store);
+	struct table *joins = &memory->tables[JOINS];
+
+	if (delete(memory, SOCKETS, id) != STORE_OK)
+		return STORE_NONE;
+	for (size_t i = joins->count; i-- > 0;)
+		if (((const struct store_join *)joins->slots[i].row)->socket == id)
+			table_set(joins, &memory->journal, joins->slots[i].number, NULL);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_scan_sockets(struct store *store, store_socket_fn *row, void *context)
+{
+	const struct table *sockets = &memory_of(store)->tables[SOCKETS];
+
+	for (size_t i = 0; i < sockets->count; i++)
+		if (!row(context, sockets->slots[i].row))
+			break;
+	return STORE_OK;
+}
+
+static enum store_status
+memory_join_add(struct store *store, const struct store_join *join)
+{
+	struct memory *memory = memory_of(store);
+
+	if (get(memory, JOINS, join->number) != NULL)
+		return failed(memory, "there is a join of that number already");
+	set(memory, JOINS, join->number, join);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_join_end(struct store *store, int64_t number, int64_t ended)
+{
+	const struct store_join *old = get(memory_of(store), JOINS, number);
+	struct store_join row;
+
+	if (old == NULL || old->ended != 0)
+		return STORE_NONE;
+	row = *old;
+	row.ended = ended;
+	set(memory_of(store), JOINS, number, &row);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_scan_joins(struct store *store, store_join_fn *row, void *context)
+{
+	const struct table *joins = &memory_of(store)->tables[JOINS];
+
+	for (size_t i = 0; i < joins->count; i++)
+		if (!row(context, joins->slots[i].row))
+			break;
+	return STORE_OK;
+}
+
+/* --- marks --- */
+
+/* The number of a mark's row; 0 if there is none. */
+static int64_t
+find_mark(struct memory *memory, const char *name)
+{
+	const struct table *marks = &memory->tables[MARKS];
+
+	for (size_t i = 0; i < marks->count; i++)
+		if (strcmp(((const struct mark_row *)marks->slots[i].row)->name, name) == 0)
+			return marks->slots[i].number;
+	return 0;
+}
+
+static enum store_status
+memory_mark_put(struct store *store, const char *name, int64_t value)
+{
+	struct memory *memory = memory_of(store);
+	int64_t number = find_mark(memory, name);
+
+	if (number == 0)
+		number = ++memory->newest[MARKS];
+	set(memory, MARKS, number, &(struct mark_row){ name, value });
+	return STORE_OK;
+}
+
+static enum store_status
+memory_mark_get(struct store *store, const char *name, int64_t *value)
+{
+	struct memory *memory = memory_of(store);
+	int64_t number = find_mark(memory, name);
+
+	if (number != 0)
+		*value = ((const struct mark_row *)get(memory, MARKS, number))->value;
+	return STORE_OK;
+}
+
+/* --- opening and closing --- */
+
+static void
+memory_close(struct store *store)
+{
+	struct memory *memory = memory_of(store);
+
+	journal_release(&memory->journal);
+	for (int i = 0; i < TABLES; i++)
+		table_release(&memory->tables[i]);
+	free(memory);
+}
+
+static const struct store_backend memory_backend = {
+	.close = memory_close,
+	.changed = memory_changed,
+	.begin = memory_begin,
+	.commit = memory_commit,
+	.rollback = memory_rollback,
+	.append = memory_append,
+	.last = memory_last,
+	.scan = memory_scan,
+	.scan_back = memory_scan_back,
+	.history = memory_history,
+	.prune = memory_prune,
+	.instance_add = memory_instance_add,
+	.instance_put = memory_instance_put,
+	.instance_delete = memory_instance_delete,
+	.instance_find = memory_instance_find,
+	.instance_get = memory_instance_get,
+	.instance_state = memory_instance_state,
+	.scan_instances = memory_scan_instances,
+	.socket_add = memory_socket_add,
+	.socket_assigns = memory_socket_assigns,
+	.socket_delete = memory_socket_delete,
+	.scan_sockets = memory_scan_sockets,
+	.join_add = memory_join_add,
+	.join_end = memory_join_end,
+	.scan_joins = memory_scan_joins,
+	.mark_put = memory_mark_put,
+	.mark_get = memory_mark_get,
+};
+
+struct store *
+store_open_memory(void)
+{
+	struct memory *memory = store_check_memory(calloc(1, sizeof(*memory)));
+
+	memory->store.backend = &memory_backend;
+	return &memory->store;
+}

@@ -1,0 +1,89 @@
+-- The database of a Seance program, as it is made when there is none.
+--
+-- Look into it while the program runs:
+--   sqlite3 -readonly run/seance.db 'select topic, version, state from channels'
+-- but never copy the file alone: what was committed last is in the -wal file beside it
+-- (sqlite3 run/seance.db '.backup copy.db' copies all of it).
+--
+-- A change here raises user_version and adds a step to `migrations` in sqlite.c.
+-- All *_ms are Unix time in milliseconds.  NULL in a number means: none.
+
+PRAGMA application_id = 1399153006;  -- "Sean"
+PRAGMA user_version = 1;
+
+CREATE TABLE instances (
+	id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: the log names it
+	topic          TEXT NOT NULL,
+	shared         INTEGER NOT NULL,  -- 1: one for the topic, 0: one for a join
+	epoch          INTEGER NOT NULL,
+	revision       INTEGER NOT NULL,
+	version        INTEGER NOT NULL,
+	last_commit    INTEGER,           -- the newest row in log; log.previous leads on from there
+	updated_ms     INTEGER,           -- time of last_commit
+	state_revision INTEGER NOT NULL,  -- the state is as of this revision ...
+	state_version  INTEGER NOT NULL,  -- ... and version; the log has the patches since
+	state          TEXT               -- last: it may be long
+);
+
+CREATE UNIQUE INDEX instances_topic ON instances (topic) WHERE shared = 1;
+
+-- No index: it would cost more than the rest of a commit.  The newest row is never deleted, so
+-- that no number is used again.
+CREATE TABLE log (
+	number     INTEGER PRIMARY KEY,
+	previous   INTEGER,  -- the instance's row before this one
+	instance   INTEGER NOT NULL,
+	revision   INTEGER NOT NULL,
+	version    INTEGER NOT NULL,
+	kind       INTEGER NOT NULL,  -- 1 event, 2 join, 3 leave, 4 refresh, 5 crash
+	socket     INTEGER,  -- the cause
+	message    INTEGER,  -- the socket's message that is done by this row
+	time_ms    INTEGER NOT NULL,
+	ref        TEXT,
+	join_ref   TEXT,
+	event      TEXT,
+	operations TEXT,     -- RFC 6902
+	events     TEXT,     -- sent to clients
+	state      TEXT,     -- as told in a join or a refresh
+	detail     TEXT
+);
+
+CREATE TABLE sockets (
+	id           INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: the log names it
+	token        TEXT NOT NULL,
+	address      TEXT,
+	format       INTEGER NOT NULL,
+	connected_ms INTEGER NOT NULL,
+	assigns      TEXT
+);
+
+CREATE TABLE joins (
+	number   INTEGER PRIMARY KEY,  -- of the commit that made it
+	ended    INTEGER,              -- number of the commit that ended it
+	socket   INTEGER NOT NULL,
+	instance INTEGER NOT NULL,
+	topic    TEXT NOT NULL,
+	join_ref TEXT
+);
+
+CREATE INDEX joins_socket ON joins (socket);
+CREATE INDEX joins_ended ON joins (ended) WHERE ended IS NOT NULL;
+
+CREATE TABLE marks (
+	name  TEXT PRIMARY KEY,
+	value INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What the clients see.  version and state belong together; when revision is ahead of
+-- state_revision, the clients are that many patches further than the state shown here.
+CREATE VIEW channels AS
+SELECT id,
+       topic,
+       CASE shared WHEN 1 THEN 'shared' ELSE 'private' END AS scope,
+       state_version AS version,
+       revision,
+       state,
+       state_revision,
+       epoch,
+       datetime(updated_ms / 1000, 'unixepoch') AS updated  -- UTC
+FROM instances;

@@ -1,0 +1,1043 @@
+/*
+ * sqlite - the store in a SQLite database; nothing of SQLite is known outside this file
+ *
+ * One writer at a time (BEGIN IMMEDIATE), readers beside it (write-ahead log).  All statements are
+ * prepared at opening and kept.  Why the schema is as it is: schema.sql.
+ */
+#include "store.h"
+
+#include "schema_sql.h"
+#include "store_backend.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define APPLICATION_ID 1399153006  /* "Sean", as in schema.sql */
+#define SCHEMA_VERSION 1           /* as in schema.sql */
+#define BUSY_MS 2000
+
+#define RECORD \
+	"number, previous, instance, revision, version, kind, socket, message, time_ms, ref, join_ref," \
+	" event, operations, events, state, detail"
+#define INSTANCE \
+	"id, topic, shared, revision, version, last_commit, state_revision, state_version, epoch"
+#define SOCKET "id, token, address, format, assigns, connected_ms"
+#define JOIN "number, ended, socket, instance, topic, join_ref"
+
+enum statement {
+	BEGIN, COMMIT, ROLLBACK, DATA_VERSION,
+	LOG_APPEND, LOG_ENDS, LOG_SCAN, LOG_SCAN_BACK, LOG_GET, LOG_PRUNE,
+	INSTANCE_ADD, INSTANCE_PUT, INSTANCE_PUT_STATE, INSTANCE_DELETE, INSTANCE_FIND, INSTANCE_GET,
+	INSTANCE_STATE, INSTANCE_SCAN,
+	SOCKET_ADD, SOCKET_ASSIGNS, SOCKET_DELETE, SOCKET_SCAN,
+	JOIN_ADD, JOIN_END, JOIN_DELETE, JOIN_PRUNE, JOIN_SCAN,
+	MARK_PUT, MARK_GET,
+	STATEMENTS
+};
+
+static const char *const statement_sql[STATEMENTS] = {
+	[BEGIN] = "BEGIN IMMEDIATE",
+	[COMMIT] = "COMMIT",
+	[ROLLBACK] = "ROLLBACK",
+	[DATA_VERSION] = "PRAGMA data_version",  /* moves when another connection commits */
+
+	[LOG_APPEND] = "INSERT INTO log (" RECORD ")"
+	               " VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[LOG_ENDS] = "SELECT (SELECT min(number) FROM log), (SELECT max(number) FROM log)",
+	[LOG_SCAN] = "SELECT " RECORD " FROM log WHERE number > ? AND number <= ? ORDER BY number",
+	[LOG_SCAN_BACK] = "SELECT " RECORD " FROM log ORDER BY number DESC",
+	[LOG_GET] = "SELECT " RECORD " FROM log WHERE number = ?",
+	[LOG_PRUNE] = "DELETE FROM log WHERE number <= ?",
+
+	[INSTANCE_ADD] = "INSERT INTO instances (topic, shared, revision, version, last_commit,"
+	                 " state_revision, state_version, epoch, state, updated_ms)"
+	                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+	                 " (SELECT time_ms FROM log WHERE number = ?5))",
+	[INSTANCE_PUT] = "UPDATE instances SET revision = ?2, version = ?3, last_commit = ?4,"
+	                 " updated_ms = ifnull((SELECT time_ms FROM log WHERE number = ?4), updated_ms)"
+	                 " WHERE id = ?1",
+	[INSTANCE_PUT_STATE] =
+		"UPDATE instances SET revision = ?2, version = ?3, last_commit = ?4, state_revision = ?5,"
+		" state_version = ?6, state = ?7,"
+		" updated_ms = ifnull((SELECT time_ms FROM log WHERE number = ?4), updated_ms)"
+		" WHERE id = ?1",
+	[INSTANCE_DELETE] = "DELETE FROM instances WHERE id = ?",
+	[INSTANCE_FIND] = "SELECT " INSTANCE " FROM instances WHERE topic = ? AND shared = 1",
+	[INSTANCE_GET] = "SELECT " INSTANCE " FROM instances WHERE id = ?",
+	[INSTANCE_STATE] = "SELECT state FROM instances WHERE id = ?",
+	[INSTANCE_SCAN] = "SELECT " INSTANCE " FROM instances ORDER BY id",
+
+	[SOCKET_ADD] = "INSERT INTO sockets (" SOCKET ") VALUES (NULL, ?, ?, ?, ?, ?)",
+	[SOCKET_ASSIGNS] = "UPDATE sockets SET assigns = ?2 WHERE id = ?1",
+	[SOCKET_DELETE] = "DELETE FROM sockets WHERE id = ?",
+	[SOCKET_SCAN] = "SELECT " SOCKET " FROM sockets ORDER BY id",
+
+	[JOIN_ADD] = "INSERT INTO joins (" JOIN ") VALUES (?, ?, ?, ?, ?, ?)",
+	[JOIN_END] = "UPDATE joins SET ended = ?2 WHERE number = ?1 AND ended IS NULL",
+	[JOIN_DELETE] = "DELETE FROM joins WHERE socket = ?",
+	[JOIN_PRUNE] = "DELETE FROM joins WHERE ended <= ?",
+	[JOIN_SCAN] = "SELECT " JOIN " FROM joins ORDER BY number",
+
+	[MARK_PUT] = "REPLACE INTO marks (name, value) VALUES (?, ?)",
+	[MARK_GET] = "SELECT value FROM marks WHERE name = ?",
+};
+
+/* migrations[v] makes schema v + 1 (or a later one) of schema v; 0 is the empty database. */
+static const char *const migrations[SCHEMA_VERSION] = {
+	[0] = schema_sql,
+};
+
+struct sqlite {
+	struct store store;
+	sqlite3 *connection;
+	sqlite3_stmt *statements[STATEMENTS];
+	int64_t version_seen;   /* data_version as of the last commit */
+	int64_t version_begun;  /* as of the open transaction */
+};
+
+static struct sqlite *
+sqlite_of(struct store *store)
+{
+	return (struct sqlite *)store;
+}
+
+/* --- failures --- */
+
+static bool
+no_room(int code, int system_error)
+{
+	return code == SQLITE_FULL
+	       || (code == SQLITE_IOERR
+	           && (system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG));
+}
+
+static enum store_status
+status_of(int code, int system_error)
+{
+	if (code == SQLITE_NOMEM)
+		store_no_memory();
+	if (code == SQLITE_BUSY || code == SQLITE_LOCKED)
+		return STORE_BUSY;
+	return no_room(code, system_error) ? STORE_FULL : STORE_ERROR;
+}
+
+/* The message, and the status to return, for a result that is no success. */
+static enum store_status
+failed(struct sqlite *db, int result)
+{
+	int code = result & 0xff;
+	int system_error = 0;
+	char *message = db->store.message;
+
+	if (code == SQLITE_IOERR || code == SQLITE_CANTOPEN)
+		system_error = sqlite3_system_errno(db->connection);
+	if (system_error != 0)
+		snprintf(message, STORE_MESSAGE_BYTES, "%s (%s)", sqlite3_errmsg(db->connection),
+		         strerror(system_error));
+	else
+		snprintf(message, STORE_MESSAGE_BYTES, "%s", sqlite3_errmsg(db->connection));
+	return status_of(code, system_error);
+}
+
+/* --- values into a statement, one after the other --- */
+
+struct call {
+	struct sqlite *db;
+	sqlite3_stmt *statement;
+	int at;
+	int result;
+};
+
+static struct call
+call_of(struct sqlite *db, enum statement which)
+{
+	struct call call = { .db = db, .statement = db->statements[which], .result = SQLITE_OK };
+
+	assert(!sqlite3_stmt_busy(call.statement));  /* a row function called what called it */
+	return call;
+}
+
+static void
+put_number(struct call *call, int64_t number)
+{
+	int result = sqlite3_bind_int64(call->statement, ++call->at, number);
+
+	if (result != SQLITE_OK)
+		call->result = result;
+}
+
+/* A text is borrowed until the statement has run. */
+static void
+put_text(struct call *call, const char *text)
+{
+	int result = sqlite3_bind_text(call->statement, ++call->at, text, -1, SQLITE_STATIC);
+
+	if (result != SQLITE_OK)
+		call->result = result;
+}
+
+/* 0, which stands for none, is stored as NULL. */
+static void
+put_reference(struct call *call, int64_t number)
+{
+	int result;
+
+	if (number != 0) {
+		put_number(call, number);
+		return;
+	}
+	result = sqlite3_bind_null(call->statement, ++call->at);
+	if (result != SQLITE_OK)
+		call->result = result;
+}
+
+/* --- running a statement --- */
+
+/* On to the next row, unless a value could not be put. */
+static int
+step(struct call *call)
+{
+	if (call->result == SQLITE_OK || call->result == SQLITE_ROW)
+		call->result = sqlite3_step(call->statement);
+	return call->result;
+}
+
+/* Ends a call; a row that was left to be read is none that failed. */
+static enum store_status
+finish(struct call *call)
+{
+	bool good = call->result == SQLITE_DONE || call->result == SQLITE_ROW;
+	enum store_status status = good ? STORE_OK : failed(call->db, call->result);
+
+	sqlite3_reset(call->statement);
+	return status;
+}
+
+static enum store_status
+run(struct call *call)
+{
+	step(call);
+	return finish(call);
+}
+
+static enum store_status
+run_plain(struct sqlite *db, enum statement which)
+{
+	struct call call = call_of(db, which);
+
+	return run(&call);
+}
+
+/* Runs what must change a row. */
+static enum store_status
+run_on_row(struct call *call)
+{
+	enum store_status status = run(call);
+
+	if (status == STORE_OK && sqlite3_changes(call->db->connection) == 0)
+		return STORE_NONE;
+	return status;
+}
+
+static enum store_status
+run_on_id(struct sqlite *db, enum statement which, int64_t id)
+{
+	struct call call = call_of(db, which);
+
+	put_number(&call, id);
+	return run_on_row(&call);
+}
+
+static enum store_status
+run_insert(struct call *call, int64_t *id)
+{
+	enum store_status status = run(call);
+
+	if (status == STORE_OK)
+		*id = sqlite3_last_insert_rowid(call->db->connection);
+	return status;
+}
+
+/* --- values out of a row, one after the other --- */
+
+struct columns {
+	sqlite3_stmt *statement;
+	int at;
+};
+
+static int64_t
+take_number(struct columns *columns)
+{
+	return sqlite3_column_int64(columns->statement, columns->at++);
+}
+
+static const char *
+take_text(struct columns *columns)
+{
+	int at = columns->at++;
+	const char *text = (const char *)sqlite3_column_text(columns->statement, at);
+
+	if (text == NULL && sqlite3_column_type(columns->statement, at) != SQLITE_NULL)
+		store_no_memory();
+	return text;
+}
+
+static struct store_record
+take_record(struct columns *columns)
+{
+	struct store_record record;
+
+	record.number = take_number(columns);
+	record.previous = take_number(columns);
+	record.instance = take_number(columns);
+	record.revision = take_number(columns);
+	record.version = take_number(columns);
+	record.kind = (enum store_kind)take_number(columns);
+	record.socket = take_number(columns);
+	record.message = take_number(columns);
+	record.time_ms = take_number(columns);
+	record.ref = take_text(columns);
+	record.join_ref = take_text(columns);
+	record.event = take_text(columns);
+	record.operations = take_text(columns);
+	record.events = take_text(columns);
+	record.state = take_text(columns);
+	record.detail = take_text(columns);
+	return record;
+}
+
+static struct store_instance
+take_instance(struct columns *columns)
+{
+	struct store_instance instance;
+
+	instance.id = take_number(columns);
+	instance.topic = take_text(columns);
+	instance.shared = take_number(columns) != 0;
+	instance.revision = take_number(columns);
+	instance.version = take_number(columns);
+	instance.last_commit = take_number(columns);
+	instance.state_revision = take_number(columns);
+	instance.state_version = take_number(columns);
+	instance.epoch = take_number(columns);
+	return instance;
+}
+
+static struct store_socket
+take_socket(struct columns *columns)
+{
+	struct store_socket socket;
+
+	socket.id = take_number(columns);
+	socket.token = take_text(columns);
+	socket.address = take_text(columns);
+	socket.format = take_number(columns);
+	socket.assigns = take_text(columns);
+	socket.connected_ms = take_number(columns);
+	return socket;
+}
+
+static struct store_join
+take_join(struct columns *columns)
+{
+	struct store_join join;
+
+	join.number = take_number(columns);
+	join.ended = take_number(columns);
+	join.socket = take_number(columns);
+	join.instance = take_number(columns);
+	join.topic = take_text(columns);
+	join.join_ref = take_text(columns);
+	return join;
+}
+
+/* --- rows to the caller's function --- */
+
+/* Whom rows go to: hand takes a row apart and calls the function of its kind. */
+struct receiver {
+	bool (*hand)(const struct receiver *receiver, struct columns columns);
+	union {
+		store_record_fn *record;
+		store_instance_fn *instance;
+		store_socket_fn *socket;
+		store_join_fn *join;
+	} row;
+	void *context;
+};
+
+static bool
+hand_record(const struct receiver *receiver, struct columns columns)
+{
+	struct store_record record = take_record(&columns);
+
+	return receiver->row.record(receiver->context, &record);
+}
+
+static bool
+hand_instance(const struct receiver *receiver, struct columns columns)
+{
+	struct store_instance instance = take_instance(&columns);
+
+	return receiver->row.instance(receiver->context, &instance);
+}
+
+static bool
+hand_socket(const struct receiver *receiver, struct columns columns)
+{
+	struct store_socket socket = take_socket(&columns);
+
+	return receiver->row.socket(receiver->context, &socket);
+}
+
+static bool
+hand_join(const struct receiver *receiver, struct columns columns)
+{
+	struct store_join join = take_join(&columns);
+
+	return receiver->row.join(receiver->context, &join);
+}
+
+static bool
+hand(const struct receiver *receiver, const struct call *call)
+{
+	return receiver->hand(receiver, (struct columns){ .statement = call->statement });
+}
+
+static enum store_status
+run_scan(struct call *call, const struct receiver *receiver)
+{
+	while (step(call) == SQLITE_ROW)
+		if (!hand(receiver, call))
+			break;
+	return finish(call);
+}
+
+/* Hands over the one row there may be. */
+static enum store_status
+run_one(struct call *call, const struct receiver *receiver)
+{
+	enum store_status status;
+	bool found = step(call) == SQLITE_ROW;
+
+	if (found)
+		hand(receiver, call);
+	status = finish(call);
+	return status == STORE_OK && !found ? STORE_NONE : status;
+}
+
+/* --- transactions --- */
+
+static enum store_status
+data_version(struct sqlite *db, int64_t *version)
+{
+	struct call call = call_of(db, DATA_VERSION);
+
+	if (step(&call) == SQLITE_ROW)
+		*version = sqlite3_column_int64(call.statement, 0);
+	return finish(&call);
+}
+
+static void
+sqlite_rollback(struct store *store)
+{
+	struct sqlite *db = sqlite_of(store);
+
+	if (sqlite3_get_autocommit(db->connection) == 0)
+		(void)run_plain(db, ROLLBACK);
+}
+
+static enum store_status
+sqlite_begin(struct store *store, bool *foreign)
+{
+	struct sqlite *db = sqlite_of(store);
+	enum store_status status = run_plain(db, BEGIN);
+
+	if (status != STORE_OK)
+		return status;
+	status = data_version(db, &db->version_begun);
+	if (status != STORE_OK)
+		sqlite_rollback(store);
+	else
+		*foreign = db->version_begun != db->version_seen;
+	return status;
+}
+
+static enum store_status
+sqlite_commit(struct store *store)
+{
+	struct sqlite *db = sqlite_of(store);
+	enum store_status status = run_plain(db, COMMIT);
+
+	if (status == STORE_OK)
+		db->version_seen = db->version_begun;
+	return status;
+}
+
+static bool
+sqlite_changed(struct store *store)
+{
+	struct sqlite *db = sqlite_of(store);
+	int64_t version;
+
+	return data_version(db, &version) != STORE_OK || version != db->version_seen;
+}
+
+/* --- the log --- */
+
+static enum store_status
+sqlite_append(struct store *store, struct store_record *record)
+{
+	struct call call = call_of(sqlite_of(store), LOG_APPEND);
+
+	put_reference(&call, record->previous);
+	put_number(&call, record->instance);
+	put_number(&call, record->revision);
+	put_number(&call, record->version);
+	put_number(&call, record->kind);
+	put_reference(&call, record->socket);
+	put_reference(&call, record->message);
+	put_number(&call, record->time_ms);
+	put_text(&call, record->ref);
+	put_text(&call, record->join_ref);
+	put_text(&call, record->event);
+	put_text(&call, record->operations);
+	put_text(&call, record->events);
+	put_text(&call, record->state);
+	put_text(&call, record->detail);
+	return run_insert(&call, &record->number);
+}
+
+/* Oldest and newest number; 0 when there is no row. */
+static enum store_status
+log_ends(struct sqlite *db, int64_t *first, int64_t *last)
+{
+	struct call call = call_of(db, LOG_ENDS);
+
+	if (step(&call) == SQLITE_ROW) {
+		*first = sqlite3_column_int64(call.statement, 0);
+		*last = sqlite3_column_int64(call.statement, 1);
+	}
+	return finish(&call);
+}
+
+static enum store_status
+sqlite_last(struct store *store, int64_t *number)
+{
+	int64_t first;
+
+	return log_ends(sqlite_of(store), &first, number);
+}
+
+static enum store_status
+sqlite_scan(struct store *store, int64_t after, int64_t until, store_record_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), LOG_SCAN);
+	struct receiver receiver = { hand_record, { .record = row }, context };
+
+	put_number(&call, after);
+	put_number(&call, until);
+	return run_scan(&call, &receiver);
+}
+
+static enum store_status
+sqlite_scan_back(struct store *store, store_record_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), LOG_SCAN_BACK);
+	struct receiver receiver = { hand_record, { .record = row }, context };
+
+	return run_scan(&call, &receiver);
+}
+
+/* One row of a history, and where it goes on: 0 when it ends here. */
+static enum store_status
+history_row(struct sqlite *db, const struct receiver *receiver, int64_t *number)
+{
+	struct call call = call_of(db, LOG_GET);
+	int64_t previous = 0;
+
+	put_number(&call, *number);
+	if (step(&call) == SQLITE_ROW) {
+		previous = sqlite3_column_int64(call.statement, 1);
+		if (!hand(receiver, &call) || previous >= *number)  /* the latter in a damaged log */
+			previous = 0;
+	}
+	*number = previous;
+	return finish(&call);
+}
+
+static enum store_status
+sqlite_history(struct store *store, int64_t number, store_record_fn *row, void *context)
+{
+	struct receiver receiver = { hand_record, { .record = row }, context };
+	enum store_status status = STORE_OK;
+
+	while (number > 0 && status == STORE_OK)
+		status = history_row(sqlite_of(store), &receiver, &number);
+	return status;
+}
+
+/* Deletes the rows of the log that come first, up to a number. */
+static enum store_status
+delete_until(struct sqlite *db, enum statement which, int64_t until)
+{
+	enum store_status status = run_on_id(db, which, until);
+
+	return status == STORE_NONE ? STORE_OK : status;
+}
+
+static int64_t
+least(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static enum store_status
+sqlite_prune(struct store *store, int64_t until, int limit, int *deleted)
+{
+	struct sqlite *db = sqlite_of(store);
+	int64_t first = 0;
+	int64_t last = 0;
+	enum store_status status = log_ends(db, &first, &last);
+
+	if (status != STORE_OK || last == 0)
+		return status;
+	until = least(until, least(last - 1, first + limit - 1));
+	status = delete_until(db, LOG_PRUNE, until);
+	if (status != STORE_OK)
+		return status;
+	*deleted = sqlite3_changes(db->connection);
+	return delete_until(db, JOIN_PRUNE, until);
+}
+
+/* --- instances --- */
+
+static enum store_status
+sqlite_instance_add(struct store *store, struct store_instance *instance, const char *state)
+{
+	struct call call = call_of(sqlite_of(store), INSTANCE_ADD);
+
+	put_text(&call, instance->topic);
+	put_number(&call, instance->shared);
+	put_number(&call, instance->revision);
+	put_number(&call, instance->version);
+	put_reference(&call, instance->last_commit);
+	put_number(&call, instance->state_revision);
+	put_number(&call, instance->state_version);
+	put_number(&call, instance->epoch);
+	put_text(&call, state);
+	return run_insert(&call, &instance->id);
+}
+
+static enum store_status
+sqlite_instance_put(struct store *store, const struct store_instance *instance, const char *state)
+{
+	struct call call =
+		call_of(sqlite_of(store), state == NULL ? INSTANCE_PUT : INSTANCE_PUT_STATE);
+
+	put_number(&call, instance->id);
+	put_number(&call, instance->revision);
+	put_number(&call, instance->version);
+	put_reference(&call, instance->last_commit);
+	if (state != NULL) {
+		put_number(&call, instance->state_revision);
+		put_number(&call, instance->state_version);
+		put_text(&call, state);
+	}
+	return run_on_row(&call);
+}
+
+static enum store_status
+sqlite_instance_delete(struct store *store, int64_t id)
+{
+	return run_on_id(sqlite_of(store), INSTANCE_DELETE, id);
+}
+
+static enum store_status
+sqlite_instance_find(struct store *store, const char *topic, store_instance_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), INSTANCE_FIND);
+	struct receiver receiver = { hand_instance, { .instance = row }, context };
+
+	put_text(&call, topic);
+	return run_one(&call, &receiver);
+}
+
+static enum store_status
+sqlite_instance_get(struct store *store, int64_t id, store_instance_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), INSTANCE_GET);
+	struct receiver receiver = { hand_instance, { .instance = row }, context };
+
+	put_number(&call, id);
+	return run_one(&call, &receiver);
+}
+
+/* A copy of the text in a row's first column; NULL stays NULL. */
+static char *
+copy_text(const struct call *call)
+{
+	struct columns columns = { .statement = call->statement };
+	const char *text = take_text(&columns);
+
+	return text == NULL ? NULL : store_check_memory(strdup(text));
+}
+
+static enum store_status
+sqlite_instance_state(struct store *store, int64_t id, char **state)
+{
+	struct call call = call_of(sqlite_of(store), INSTANCE_STATE);
+	enum store_status status;
+	bool found;
+
+	put_number(&call, id);
+	found = step(&call) == SQLITE_ROW;
+	if (found)
+		*state = copy_text(&call);
+	status = finish(&call);
+	return status == STORE_OK && !found ? STORE_NONE : status;
+}
+
+static enum store_status
+sqlite_scan_instances(struct store *store, store_instance_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), INSTANCE_SCAN);
+	struct receiver receiver = { hand_instance, { .instance = row }, context };
+
+	return run_scan(&call, &receiver);
+}
+
+/* --- sockets and joins --- */
+
+static enum store_status
+sqlite_socket_add(struct store *store, struct store_socket *socket)
+{
+	struct call call = call_of(sqlite_of(store), SOCKET_ADD);
+
+	put_text(&call, socket->token);
+	put_text(&call, socket->address);
+	put_number(&call, socket->format);
+	put_text(&call, socket->assigns);
+	put_number(&call, socket->connected_ms);
+	return run_insert(&call, &socket->id);
+}
+
+static enum store_status
+sqlite_socket_assigns(struct store *store, int64_t id, const char *assigns)
+{
+	struct call call = call_of(sqlite_of(store), SOCKET_ASSIGNS);
+
+	put_number(&call, id);
+	put_text(&call, assigns);
+	return run_on_row(&call);
+}
+
+static enum store_status
+sqlite_socket_delete(struct store *store, int64_t id)
+{
+	struct sqlite *db = sqlite_of(store);
+	enum store_status status = run_on_id(db, SOCKET_DELETE, id);
+
+	if (status != STORE_OK)
+		return status;
+	status = run_on_id(db, JOIN_DELETE, id);
+	return status == STORE_NONE ? STORE_OK : status;
+}
+
+static enum store_status
+sqlite_scan_sockets(struct store *store, store_socket_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), SOCKET_SCAN);
+	struct receiver receiver = { hand_socket, { .socket = row }, context };
+
+	return run_scan(&call, &receiver);
+}
+
+static enum store_status
+sqlite_join_add(struct store *store, const struct store_join *join)
+{
+	struct call call = call_of(sqlite_of(store), JOIN_ADD);
+
+	put_number(&call, join->number);
+	put_reference(&call, join->ended);
+	put_number(&call, join->socket);
+	put_number(&call, join->instance);
+	put_text(&call, join->topic);
+	put_text(&call, join->join_ref);
+	return run(&call);
+}
+
+static enum store_status
+sqlite_join_end(struct store *store, int64_t number, int64_t ended)
+{
+	struct call call = call_of(sqlite_of(store), JOIN_END);
+
+	put_number(&call, number);
+	put_number(&call, ended);
+	return run_on_row(&call);
+}
+
+static enum store_status
+sqlite_scan_joins(struct store *store, store_join_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), JOIN_SCAN);
+	struct receiver receiver = { hand_join, { .join = row }, context };
+
+	return run_scan(&call, &receiver);
+}
+
+/* --- marks --- */
+
+static enum store_status
+sqlite_mark_put(struct store *store, const char *name, int64_t value)
+{
+	struct call call = call_of(sqlite_of(store), MARK_PUT);
+
+	put_text(&call, name);
+	put_number(&call, value);
+	return run(&call);
+}
+
+static enum store_status
+sqlite_mark_get(struct store *store, const char *name, int64_t *value)
+{
+	struct call call = call_of(sqlite_of(store), MARK_GET);
+
+	put_text(&call, name);
+	if (step(&call) == SQLITE_ROW)
+		*value = sqlite3_column_int64(call.statement, 0);
+	return finish(&call);
+}
+
+/* --- opening and closing --- */
+
+static void
+sqlite_close(struct store *store)
+{
+	struct sqlite *db = sqlite_of(store);
+
+	for (int i = 0; i < STATEMENTS; i++)
+		sqlite3_finalize(db->statements[i]);
+	sqlite3_close(db->connection);
+	free(db);
+}
+
+static const struct store_backend sqlite_backend = {
+	.close = sqlite_close,
+	.changed = sqlite_changed,
+	.begin = sqlite_begin,
+	.commit = sqlite_commit,
+	.rollback = sqlite_rollback,
+	.append = sqlite_append,
+	.last = sqlite_last,
+	.scan = sqlite_scan,
+	.scan_back = sqlite_scan_back,
+	.history = sqlite_history,
+	.prune = sqlite_prune,
+	.instance_add = sqlite_instance_add,
+	.instance_put = sqlite_instance_put,
+	.instance_delete = sqlite_instance_delete,
+	.instance_find = sqlite_instance_find,
+	.instance_get = sqlite_instance_get,
+	.instance_state = sqlite_instance_state,
+	.scan_instances = sqlite_scan_instances,
+	.socket_add = sqlite_socket_add,
+	.socket_assigns = sqlite_socket_assigns,
+	.socket_delete = sqlite_socket_delete,
+	.scan_sockets = sqlite_scan_sockets,
+	.join_add = sqlite_join_add,
+	.join_end = sqlite_join_end,
+	.scan_joins = sqlite_scan_joins,
+	.mark_put = sqlite_mark_put,
+	.mark_get = sqlite_mark_get,
+};
+
+static bool refuse(struct sqlite *db, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* false, with a reason why the database cannot be opened */
+static bool
+refuse(struct sqlite *db, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(db->store.message, STORE_MESSAGE_BYTES, format, arguments);
+	va_end(arguments);
+	return false;
+}
+
+/* As `result` says; false with the reason when that is a failure. */
+static bool
+succeeded(struct sqlite *db, int result)
+{
+	return result == SQLITE_OK || failed(db, result) == STORE_OK;
+}
+
+static bool
+execute(struct sqlite *db, const char *sql)
+{
+	return succeeded(db, sqlite3_exec(db->connection, sql, NULL, NULL, NULL));
+}
+
+/*
+ * Makes the file if there is none, since SQLite would let others read it; -wal and -shm get its
+ * mode.  A file that exists is left alone: closing it would drop this process's locks on it.
+ */
+static bool
+make_file(struct sqlite *db, const char *path)
+{
+	int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	if (file < 0 && errno != EEXIST)
+		return refuse(db, "%s", strerror(errno));
+	if (file >= 0)
+		close(file);
+	return true;
+}
+
+static bool
+connect_file(struct sqlite *db, const char *path)
+{
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
+
+	if (!succeeded(db, sqlite3_open_v2(path, &db->connection, flags, NULL)))
+		return false;
+	sqlite3_extended_result_codes(db->connection, 1);
+	sqlite3_busy_timeout(db->connection, BUSY_MS);
+	if (sqlite3_db_readonly(db->connection, "main") != 0)
+		return refuse(db, "it may only be read");
+	return true;
+}
+
+/* The number that a query gives. */
+static bool
+ask(struct sqlite *db, const char *sql, int64_t *number)
+{
+	sqlite3_stmt *statement = NULL;
+	int result = sqlite3_prepare_v2(db->connection, sql, -1, &statement, NULL);
+
+	if (result == SQLITE_OK)
+		result = sqlite3_step(statement);
+	if (result == SQLITE_ROW) {
+		*number = sqlite3_column_int64(statement, 0);
+		result = SQLITE_OK;
+	}
+	result = succeeded(db, result);
+	sqlite3_finalize(statement);
+	return result;
+}
+
+/* The schema of a database that is ours or empty (0); false for any other. */
+static bool
+schema_version(struct sqlite *db, int64_t *version)
+{
+	int64_t application = 0;
+	int64_t tables = 0;
+
+	if (!ask(db, "PRAGMA application_id", &application) || !ask(db, "PRAGMA user_version", version)
+	    || !ask(db, "SELECT count(*) FROM sqlite_master", &tables))
+		return false;
+	if (application == 0 && *version == 0 && tables == 0)
+		return true;
+	if (application != APPLICATION_ID || *version < 1)
+		return refuse(db, "it is a database of another program");
+	if (*version > SCHEMA_VERSION)
+		return refuse(db, "its schema %lld is newer than %d, which this program knows",
+		              (long long)*version, SCHEMA_VERSION);
+	return true;
+}
+
+static bool
+write_ahead(struct sqlite *db)
+{
+	sqlite3_stmt *statement = NULL;
+	int result = sqlite3_prepare_v2(db->connection, "PRAGMA journal_mode = WAL", -1, &statement, NULL);
+	bool good;
+
+	if (result == SQLITE_OK)
+		result = sqlite3_step(statement);
+	if (result != SQLITE_ROW)
+		good = succeeded(db, result);
+	else if (strcmp((const char *)sqlite3_column_text(statement, 0), "wal") != 0)
+		good = refuse(db, "a write-ahead log is not possible there");
+	else
+		good = true;
+	sqlite3_finalize(statement);
+	return good;
+}
+
+static bool
+configure(struct sqlite *db, enum store_durability durability)
+{
+	return execute(db, "PRAGMA page_size = 4096") && write_ahead(db)
+	       && execute(db, durability == STORE_FULLY ? "PRAGMA synchronous = FULL"
+	                                                : "PRAGMA synchronous = NORMAL")
+	       && execute(db, "PRAGMA wal_autocheckpoint = 1000;"
+	                      "PRAGMA journal_size_limit = 16777216");
+}
+
+/* Inside a transaction: another process may be doing the same. */
+static bool
+migrate(struct sqlite *db)
+{
+	int64_t version;
+
+	for (;;) {
+		if (!schema_version(db, &version))
+			return false;
+		if (version == SCHEMA_VERSION)
+			return true;
+		if (!execute(db, migrations[version]))
+			return false;
+	}
+}
+
+static bool
+bring_up_to_date(struct sqlite *db, int64_t version)
+{
+	if (version == SCHEMA_VERSION)
+		return true;
+	return execute(db, "BEGIN IMMEDIATE") && migrate(db) && execute(db, "COMMIT");
+}
+
+static bool
+prepare_statements(struct sqlite *db)
+{
+	for (int i = 0; i < STATEMENTS; i++)
+		if (!succeeded(db, sqlite3_prepare_v3(db->connection, statement_sql[i], -1,
+		                                      SQLITE_PREPARE_PERSISTENT, &db->statements[i], NULL)))
+			return false;
+	return true;
+}
+
+/* Nothing is written before it is clear that the file is ours or empty. */
+static bool
+open_file(struct sqlite *db, const char *path, enum store_durability durability)
+{
+	int64_t version = 0;
+
+	return make_file(db, path) && connect_file(db, path) && schema_version(db, &version)
+	       && configure(db, durability) && bring_up_to_date(db, version) && prepare_statements(db)
+	       && data_version(db, &db->version_seen) == STORE_OK;
+}
+
+struct store *
+store_open_sqlite(const char *path, enum store_durability durability, char **error)
+{
+	struct sqlite *db = store_check_memory(calloc(1, sizeof(*db)));
+
+	db->store.backend = &sqlite_backend;
+	if (open_file(db, path, durability))
+		return &db->store;
+	if (asprintf(error, "cannot open database %s: %s", path, db->store.message) < 0)
+		store_no_memory();
+	sqlite_close(&db->store);
+	return NULL;
+}
