@@ -935,3 +935,12 @@ json_copy(json_object *value)
 		return memory_need(copy_scalar(value));
 	}
 }
+
+json_object *
+json_read(const char *text)
+{
+	json_object *value = NULL;
+	if (!text || !json_parse(text, strlen(text), &value, NULL))
+		return NULL;
+	return value;
+}

@@ -38,6 +38,9 @@ struct json_error {
 bool json_parse(const char *text, size_t len, json_object **value, struct json_error *error)
     __attribute__((warn_unused_result));
 
+/* json_read - a text of our own, as stored; a new value, or NULL when it is NULL or not JSON */
+json_object *json_read(const char *text);
+
 /*
  * json_text - compact JSON, "/" not escaped
  *

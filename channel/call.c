@@ -1,0 +1,312 @@
+#define _GNU_SOURCE /* vasprintf */
+#include "call.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "diff.h"
+#include "json.h"
+#include "memory.h"
+#include "pointer.h"
+
+/* The first failure is the one to tell. */
+static enum seance_status
+fail(struct seance_call *call, const char *format, ...) SEANCE_PRINTF(2, 3);
+
+static enum seance_status
+fail(struct seance_call *call, const char *format, ...)
+{
+	va_list args;
+	call->failed = true;
+	if (call->crash)
+		return SEANCE_CRASHED;
+	va_start(args, format);
+	if (vasprintf(&call->crash, format, args) < 0)
+		call->crash = NULL;
+	va_end(args);
+	return SEANCE_CRASHED;
+}
+
+enum seance_status
+call_outcome(const struct seance_call *call, enum seance_status returned)
+{
+	if (call->failed && returned == SEANCE_OK)
+		return SEANCE_CRASHED;
+	if (returned == SEANCE_REFUSED || returned == SEANCE_OK)
+		return returned;
+	return SEANCE_CRASHED;
+}
+
+const char *
+call_why(const struct seance_call *call)
+{
+	return call->crash ? call->crash : "the callback gave no reason";
+}
+
+void
+call_release(struct seance_call *call)
+{
+	json_object_put(call->first_state);
+	json_object_put(call->assigns);
+	json_object_put(call->events);
+	json_object_put(call->reason);
+	free(call->crash);
+}
+
+/* --- what the call is about --- */
+
+const char *
+seance_topic(const struct seance_call *call)
+{
+	return call->topic;
+}
+
+const char *
+seance_socket_id(const struct seance_call *call)
+{
+	return call->socket_token;
+}
+
+const char *
+seance_header(const struct seance_call *call, const char *name)
+{
+	return call->header ? call->header(call->header_context, name) : NULL;
+}
+
+enum seance_status
+seance_assign(struct seance_call *call, const char *key, json_object *value)
+{
+	if (!call->assigns)
+		call->assigns = json_object_new_object();
+	if (!call->assigned) {
+		json_object *own = json_copy(call->assigns); /* the socket's are not to change yet */
+		json_object_put(call->assigns);
+		call->assigns = own;
+		call->assigned = true;
+	}
+	json_object_object_add(call->assigns, key, value);
+	return SEANCE_OK;
+}
+
+json_object *
+seance_assigns(struct seance_call *call)
+{
+	if (!call->assigns)
+		call->assigns = json_object_new_object();
+	return call->assigns;
+}
+
+/* --- the state --- */
+
+static enum seance_status
+wrong_place(struct seance_call *call)
+{
+	return fail(call, "there is no state to edit in this callback");
+}
+
+static enum seance_status
+edited(struct seance_call *call, bool done, const char *verb, const char *pointer)
+{
+	if (done)
+		return SEANCE_OK;
+	return fail(call, "seance_%s: cannot be done at \"%s\"", verb, pointer);
+}
+
+enum verb { ADD, REPLACE, REMOVE };
+
+static enum seance_status
+edit(struct seance_call *call, enum verb verb, json_object *value, const char *format, va_list args)
+{
+	static const char *const names[] = {"add", "replace", "remove"};
+	if (!call->edit) {
+		json_object_put(value);
+		return wrong_place(call);
+	}
+	char *pointer = pointer_format(format, args);
+	if (!pointer) {
+		json_object_put(value);
+		return fail(call, "seance_%s: not a pointer: \"%s\"", names[verb], format);
+	}
+	bool done = verb == ADD       ? patch_add(call->edit, pointer, value)
+	            : verb == REPLACE ? patch_replace(call->edit, pointer, value)
+	                              : patch_remove(call->edit, pointer);
+	enum seance_status status = edited(call, done, names[verb], pointer);
+	free(pointer);
+	return status;
+}
+
+enum seance_status
+seance_add(struct seance_call *call, json_object *value, const char *pointer, ...)
+{
+	va_list args;
+	va_start(args, pointer);
+	enum seance_status status = edit(call, ADD, value, pointer, args);
+	va_end(args);
+	return status;
+}
+
+enum seance_status
+seance_replace(struct seance_call *call, json_object *value, const char *pointer, ...)
+{
+	va_list args;
+	va_start(args, pointer);
+	enum seance_status status = edit(call, REPLACE, value, pointer, args);
+	va_end(args);
+	return status;
+}
+
+enum seance_status
+seance_remove(struct seance_call *call, const char *pointer, ...)
+{
+	va_list args;
+	va_start(args, pointer);
+	enum seance_status status = edit(call, REMOVE, NULL, pointer, args);
+	va_end(args);
+	return status;
+}
+
+enum seance_status
+seance_move(struct seance_call *call, const char *from, const char *to)
+{
+	if (!call->edit)
+		return wrong_place(call);
+	return edited(call, patch_move(call->edit, from, to), "move", from);
+}
+
+enum seance_status
+seance_copy(struct seance_call *call, const char *from, const char *to)
+{
+	if (!call->edit)
+		return wrong_place(call);
+	return edited(call, patch_copy(call->edit, from, to), "copy", from);
+}
+
+static bool
+edit_to(struct patch_edit *target, json_object *operation)
+{
+	const char *op = json_object_get_string(json_object_object_get(operation, "op"));
+	const char *path = json_object_get_string(json_object_object_get(operation, "path"));
+	json_object *value = json_object_object_get(operation, "value");
+	if (strcmp(op, "remove") == 0)
+		return patch_remove(target, path);
+	if (strcmp(op, "add") == 0)
+		return patch_add(target, path, json_object_get(value));
+	return patch_replace(target, path, json_object_get(value));
+}
+
+/* The difference becomes edits, so that a whole new state is undone and written down as any edit is. */
+static enum seance_status
+edit_whole(struct seance_call *call, json_object *state)
+{
+	patch_edit_undo(call->edit);
+	json_object *operations = diff_make(call->edit->document, state);
+	size_t count = json_object_array_length(operations);
+	bool done = true;
+	for (size_t i = 0; i < count && done; i++)
+		done = edit_to(call->edit, json_object_array_get_idx(operations, i));
+	json_object_put(operations);
+	json_object_put(state);
+	return done ? SEANCE_OK : fail(call, "seance_set_state: a key is \"__proto__\" or it is too deep");
+}
+
+static enum seance_status
+first_state(struct seance_call *call, json_object *state)
+{
+	json_object_put(call->first_state);
+	call->first_state = state;
+	call->has_state = true;
+	if (json_has_proto(state) || json_depth(state, JSON_DEPTH_MAX) > JSON_DEPTH_MAX)
+		return fail(call, "seance_set_state: a key is \"__proto__\" or it is too deep");
+	return SEANCE_OK;
+}
+
+enum seance_status
+seance_set_state(struct seance_call *call, json_object *state)
+{
+	if (call->init)
+		return first_state(call, state);
+	if (call->edit && (!state || state != call->edit->document))
+		return edit_whole(call, state);
+	bool same = call->edit != NULL;
+	json_object_put(state);
+	return same ? fail(call, "seance_set_state: the old state itself was handed over as the new one")
+	            : wrong_place(call);
+}
+
+/* --- telling --- */
+
+static enum seance_status
+tell(struct seance_call *call, const char *to, const char *name, json_object *detail)
+{
+	json_object *entry = json_object_new_array_ext(3);
+	json_object_array_add(entry, json_object_new_string(to));
+	json_object_array_add(entry, json_object_new_string(name));
+	json_object_array_add(entry, detail);
+	if (!call->events)
+		call->events = json_object_new_array();
+	json_object_array_add(call->events, entry);
+	if (json_has_proto(detail))
+		return fail(call, "event \"%s\": a key is \"__proto__\"", name);
+	return SEANCE_OK;
+}
+
+enum seance_status
+seance_reply(struct seance_call *call, const char *name, json_object *detail)
+{
+	return tell(call, CALL_TO_SENDER, name, detail);
+}
+
+enum seance_status
+seance_push(struct seance_call *call, const char *name, json_object *detail)
+{
+	return tell(call, CALL_TO_ALL, name, detail);
+}
+
+enum seance_status
+seance_refuse_json(struct seance_call *call, json_object *reason)
+{
+	json_object_put(call->reason);
+	call->reason = reason;
+	call->reason_is_text = false;
+	return SEANCE_REFUSED;
+}
+
+enum seance_status
+seance_refuse(struct seance_call *call, const char *format, ...)
+{
+	va_list args;
+	char *text = NULL;
+	va_start(args, format);
+	int len = vasprintf(&text, format, args);
+	va_end(args);
+	seance_refuse_json(call, len < 0 ? NULL : json_object_new_string_len(text, len));
+	call->reason_is_text = true;
+	free(text);
+	return SEANCE_REFUSED;
+}
+
+enum seance_status
+seance_crash(struct seance_call *call, const char *format, ...)
+{
+	va_list args;
+	free(call->crash);
+	call->crash = NULL;
+	va_start(args, format);
+	if (vasprintf(&call->crash, format, args) < 0)
+		call->crash = NULL;
+	va_end(args);
+	call->failed = true;
+	return SEANCE_CRASHED;
+}
+
+json_object *
+seance_json(const char *text)
+{
+	json_object *value = NULL;
+	struct json_error error;
+	if (!json_parse(text, strlen(text), &value, &error))
+		fprintf(stderr, "seance: seance_json: %s at byte %zu\n", error.message, error.position);
+	return value;
+}

@@ -1,0 +1,618 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+#include "json.h"
+#include "memory.h"
+
+/* --- the result --- */
+
+void
+deliver(struct commit_result *result, struct record *record, struct socket *socket, int64_t after)
+{
+	if (result->delivery_count == result->delivery_room) {
+		result->delivery_room = result->delivery_room ? result->delivery_room * 2 : 64;
+		result->deliveries = memory_realloc(result->deliveries,
+		                                    result->delivery_room * sizeof(struct delivery));
+	}
+	result->deliveries[result->delivery_count++] = (struct delivery){
+		.record = record_use(record),
+		.socket = socket,
+		.after = after,
+	};
+	socket_use(socket);
+}
+
+void
+commit_result_release(struct commit_result *result)
+{
+	for (size_t i = 0; i < result->delivery_count; i++) {
+		record_free(result->deliveries[i].record);
+		socket_unuse(result->deliveries[i].socket);
+	}
+	free(result->deliveries);
+	while (result->answered) {
+		struct message *message = result->answered;
+		result->answered = message->next;
+		message_free(message);
+	}
+	*result = (struct commit_result){0};
+}
+
+/* A unit for one socket, if it is known what it follows; else a fill brings it. */
+static void
+deliver_next(struct commit_result *result, struct record *record, struct socket *socket)
+{
+	if (!socket->known || socket->ended)
+		return;
+	deliver(result, record, socket, socket->last);
+	socket->last = record->row.number;
+}
+
+static void
+deliver_to_joined(struct commit_result *result, struct record *record, struct instance *instance)
+{
+	for (struct join *join = instance->joins; join; join = join->next_of_instance)
+		if (!join->ended && join->number < record->row.number)
+			deliver_next(result, record, join->socket);
+}
+
+/* --- writing what is staged --- */
+
+/* The state stands in an earlier row: say in which. */
+static void
+refer_to_state(struct record *record)
+{
+	json_object *detail = json_read(record->row.detail);
+	if (!detail)
+		detail = json_object_new_object();
+	json_object_object_add(detail, "state_of", json_object_new_int64(record->state_of->row.number));
+	record_set(&record->row.detail, json_text(detail, NULL));
+	json_object_put(detail);
+}
+
+static enum store_status
+write_birth(struct engine *engine, struct instance *instance, const struct record *record)
+{
+	instance->next.revision = instance->next.state_revision = record->row.revision;
+	instance->next.version = instance->next.state_version = record->row.version;
+	return store_instance_add(engine->store, &instance->next, record_state(record));
+}
+
+static enum store_status
+write_row(struct engine *engine, struct staged *staged)
+{
+	struct record *record = staged->record;
+	struct instance *instance = staged->instance;
+	enum store_status status = STORE_OK;
+	if (instance && !instance->next.id)
+		status = write_birth(engine, instance, record);
+	if (status != STORE_OK)
+		return status;
+	if (record->state_of)
+		refer_to_state(record);
+	if (instance) {
+		record->row.instance = instance->next.id;
+		record->row.previous = instance->next.last_commit;
+	}
+	status = store_append(engine->store, &record->row);
+	if (status != STORE_OK || !instance)
+		return status;
+	instance->next.revision = record->row.revision;
+	instance->next.version = record->row.version;
+	instance->next.last_commit = record->row.number;
+	instance_changed(engine, instance, record->row.number,
+	                 record->row.operations ? strlen(record->row.operations) : 0);
+	return STORE_OK;
+}
+
+static enum store_status
+write_join(struct engine *engine, struct staged *staged)
+{
+	struct join *join = staged->join;
+	int64_t number = staged->record->row.number;
+	struct store_join row = {
+		.number = number,
+		.ended = join->instance ? 0 : number,
+		.socket = join->socket->row.id,
+		.instance = join->instance ? join->instance->next.id : 0,
+		.topic = join->topic,
+		.join_ref = join->join_ref,
+	};
+	return store_join_add(engine->store, &row);
+}
+
+static enum store_status
+write_end(struct engine *engine, struct staged *staged)
+{
+	struct join *join = staged->ends;
+	struct instance *instance = join->instance;
+	enum store_status status =
+		store_join_end(engine->store, join->number, staged->record->row.number);
+	if (status != STORE_OK || !instance || instance->row.shared)
+		return status;
+	instance->deleted = true;
+	return store_instance_delete(engine->store, instance->row.id);
+}
+
+static enum store_status
+write_staged(struct engine *engine, struct staged *staged)
+{
+	struct socket *socket = staged->socket ? staged->socket : staged->message->socket;
+	enum store_status status;
+	if (staged->socket) {
+		if (socket->ended)
+			return STORE_OK;
+		struct store_socket row = socket->row;
+		row.assigns = socket->assigns ? json_text(socket->assigns, NULL) : NULL;
+		status = store_socket_add(engine->store, &row);
+		staged->socket_id = row.id;
+		return status;
+	}
+	status = write_row(engine, staged);
+	if (status == STORE_OK && staged->ends && !socket->ended)
+		status = write_end(engine, staged);
+	if (status == STORE_OK && staged->join && !socket->ended)
+		status = write_join(engine, staged);
+	if (status == STORE_OK && staged->assigns && !socket->ended)
+		status = store_socket_assigns(engine->store, socket->row.id,
+		                              json_text(staged->assigns, NULL));
+	return status;
+}
+
+/* --- house-keeping that goes along --- */
+
+static bool
+house_is_due(const struct engine *engine, int64_t now)
+{
+	if (now < engine->retry_ms)
+		return false;
+	return engine->ended_sockets.count || engine->dead_instances.count || engine->blank_count ||
+	       engine->prune_until >= engine->oldest ||
+	       (engine->due_first && engine->due_first->due_ms <= now);
+}
+
+static enum store_status
+delete_ended(struct engine *engine)
+{
+	enum store_status status = STORE_OK;
+	for (size_t i = 0; i < engine->ended_sockets.count && status == STORE_OK; i++) {
+		status = store_socket_delete(engine->store, engine->ended_sockets.at[i]);
+		if (status == STORE_NONE)
+			status = STORE_OK;
+	}
+	for (size_t i = 0; i < engine->dead_instances.count && status == STORE_OK; i++) {
+		status = store_instance_delete(engine->store, engine->dead_instances.at[i]);
+		if (status == STORE_NONE)
+			status = STORE_OK;
+	}
+	return status;
+}
+
+static bool
+is_blank(const struct instance *instance)
+{
+	return instance->row.revision == 0 && !instance->joins && !instance->staged &&
+	       !instance->busy && !instance->waiting;
+}
+
+static enum store_status
+delete_blanks(struct engine *engine)
+{
+	enum store_status status = STORE_OK;
+	for (size_t i = engine->blank_count; i-- > 0 && status == STORE_OK;) {
+		struct instance *instance = engine->blanks[i];
+		if (!is_blank(instance)) {
+			instance_unblank(engine, instance);
+			continue;
+		}
+		status = store_instance_delete(engine->store, instance->row.id);
+		instance->deleted = true;
+		if (status == STORE_NONE)
+			status = STORE_OK;
+	}
+	return status;
+}
+
+/* One large state a transaction at most: writing it out as text is what takes long. */
+static enum store_status
+write_due(struct engine *engine, int64_t now)
+{
+	enum store_status status = STORE_OK;
+	bool large = false;
+	for (struct instance *i = engine->due_first;
+	     i && i->due_ms <= now && !large && status == STORE_OK; i = i->due_next) {
+		status = instance_write(engine, i, false);
+		large = i->state_put && i->state_bytes > STATE_SMALL;
+	}
+	return status;
+}
+
+static enum store_status
+put_mark(struct engine *engine, int64_t last, int64_t now)
+{
+	int64_t written = last;
+	if (now - engine->marked_ms < MARK_EVERY_MS)
+		return STORE_OK;
+	for (struct instance *i = engine->due_first; i; i = i->due_next)
+		if (i->unwritten && !i->put && i->unwritten <= written)
+			written = i->unwritten - 1;
+	if (written == engine->written)
+		return STORE_OK;
+	engine->written = written;
+	engine->marked_ms = now;
+	return store_mark_put(engine->store, STORE_MARK_WRITTEN, written);
+}
+
+static enum store_status
+prune(struct engine *engine, size_t staged, int *deleted)
+{
+	*deleted = 0;
+	if (engine->prune_until < engine->oldest)
+		return STORE_OK;
+	return store_prune(engine->store, engine->prune_until, (int)(PRUNE_BATCH + 4 * staged),
+	                   deleted);
+}
+
+static enum store_status
+keep_house(struct engine *engine, size_t staged, int64_t last, int64_t now, int *pruned)
+{
+	enum store_status status = delete_ended(engine);
+	if (status == STORE_OK)
+		status = delete_blanks(engine);
+	if (status == STORE_OK)
+		status = write_due(engine, now);
+	if (status == STORE_OK)
+		status = put_mark(engine, last, now);
+	if (status == STORE_OK)
+		status = prune(engine, staged, pruned);
+	return status;
+}
+
+static void
+house_kept(struct engine *engine, int pruned)
+{
+	engine->ended_sockets.count = 0;
+	engine->dead_instances.count = 0;
+	for (size_t i = engine->blank_count; i-- > 0;)
+		if (engine->blanks[i]->deleted)
+			instance_free(engine, engine->blanks[i]);
+	if (engine->prune_until < engine->oldest)
+		return;
+	engine->oldest += pruned;
+	if (pruned == 0) /* numbers may have gaps */
+		engine->oldest = engine->prune_until + 1;
+	joins_forget(engine, engine->oldest - 1);
+}
+
+/* --- what another process has committed --- */
+
+struct foreign {
+	struct engine *engine;
+	struct commit_result *result;
+	bool conflict;
+};
+
+static bool
+reread_row(void *context, const struct store_instance *row)
+{
+	struct instance *instance = context;
+	instance->row.state_revision = row->state_revision;
+	instance->row.state_version = row->state_version;
+	return false;
+}
+
+static void
+foreign_event(struct foreign *foreign, struct record *record, struct instance *instance)
+{
+	instance->row.revision = record->row.revision;
+	instance->row.version = record->row.version;
+	instance->row.last_commit = record->row.number;
+	store_instance_get(foreign->engine->store, instance->row.id, reread_row, instance);
+	deliver_to_joined(foreign->result, record, instance);
+	if (instance->staged)
+		foreign->conflict = true;
+	else
+		instance_discard(foreign->engine, instance);
+}
+
+static bool
+foreign_row(void *context, const struct store_record *row)
+{
+	struct foreign *foreign = context;
+	struct instance *instance = table_find_number(foreign->engine->instances_by_id, row->instance);
+	foreign->engine->last = row->number;
+	if (instance && row->kind == STORE_EVENT) {
+		struct record *record = record_copy(row);
+		foreign_event(foreign, record, instance);
+		record_free(record);
+	}
+	return true;
+}
+
+/* Read and delivered before any unit of our own is made.  true: what is staged must run again. */
+static bool
+foreign_rows(struct engine *engine, struct commit_result *result)
+{
+	struct foreign foreign = {.engine = engine, .result = result};
+	if (store_scan(engine->store, engine->last, INT64_MAX, foreign_row, &foreign) != STORE_OK)
+		return true;
+	return foreign.conflict;
+}
+
+/* --- after the commit --- */
+
+static void
+apply_join(struct engine *engine, struct staged *staged)
+{
+	struct join *join = staged->join;
+	struct instance *instance = join->instance;
+	join->number = staged->record->row.number;
+	if (join->socket->ended) {
+		join_free(join);
+		if (instance && !instance->row.shared)
+			instance_die(engine, instance);
+		return;
+	}
+	join_attach(join);
+	if (!instance) /* it failed: ended as it began */
+		join_ended(engine, join, join->number);
+}
+
+static void
+apply_instance(struct engine *engine, struct instance *instance)
+{
+	if (!instance->row.id) {
+		instance->row.id = instance->next.id;
+		instance_register(engine, instance);
+	}
+	if (!instance->put)
+		instance->row = instance->next;
+	instance->staged--;
+}
+
+static void
+apply_message(struct engine *engine, struct staged *staged)
+{
+	struct message *message = staged->message;
+	struct socket *socket = message->socket;
+	socket->done = message->number;
+	if (staged->assigns) {
+		json_object_put(socket->assigns);
+		socket->assigns = staged->assigns;
+		staged->assigns = NULL;
+	}
+	message_answer(engine, message, OUTCOME_COMMITTED);
+}
+
+static void
+apply_row(struct engine *engine, struct staged *staged, struct commit_result *result)
+{
+	struct record *record = staged->record;
+	struct instance *instance = staged->instance;
+	struct socket *socket = staged->message->socket;
+	engine->last = record->row.number;
+	if (instance)
+		apply_instance(engine, instance);
+	if (record->row.kind == STORE_EVENT)
+		deliver_to_joined(result, record, instance);
+	else
+		deliver_next(result, record, socket);
+	if (staged->ends && !socket->ended)
+		join_ended(engine, staged->ends, record->row.number);
+	if (staged->join)
+		apply_join(engine, staged);
+	staged->join = NULL;
+	apply_message(engine, staged);
+	if (instance && instance->dead)
+		instance_die(engine, instance);
+	else if (instance && !(staged->ends && !instance->row.shared))
+		instance_forget(engine, instance);
+}
+
+static void
+apply(struct engine *engine, struct staged *staged, struct commit_result *result)
+{
+	if (!staged->socket)
+		apply_row(engine, staged, result);
+	else if (!staged->socket->ended)
+		socket_stored(engine, staged->socket, staged->socket_id);
+	staged_release(staged);
+}
+
+/* --- the transaction --- */
+
+static enum store_status
+write_all(struct engine *engine, struct staged *list, size_t count, int *pruned)
+{
+	enum store_status status = STORE_OK;
+	int64_t now = engine_now();
+	int64_t last = engine->last;
+	for (size_t i = 0; i < count && status == STORE_OK; i++) {
+		status = write_staged(engine, &list[i]);
+		if (list[i].record)
+			last = list[i].record->row.number;
+	}
+	if (status == STORE_OK)
+		status = keep_house(engine, count, last, now, pruned);
+	return status;
+}
+
+enum transaction { DONE, FAILED, CONFLICT, BUSY };
+
+static enum transaction
+transaction(struct engine *engine, struct staged *list, size_t count, struct commit_result *result)
+{
+	bool foreign = false;
+	int pruned = 0;
+	enum store_status status = store_begin(engine->store, &foreign);
+	if (status != STORE_OK)
+		return status == STORE_BUSY ? BUSY : FAILED;
+	if (foreign && foreign_rows(engine, result)) {
+		store_rollback(engine->store);
+		return CONFLICT;
+	}
+	status = write_all(engine, list, count, &pruned);
+	if (status == STORE_OK)
+		status = store_commit(engine->store);
+	else
+		store_rollback(engine->store);
+	if (status != STORE_OK) {
+		instances_put(engine, false);
+		return FAILED;
+	}
+	for (size_t i = 0; i < count; i++)
+		apply(engine, &list[i], result);
+	instances_put(engine, true);
+	house_kept(engine, pruned);
+	return DONE;
+}
+
+static void
+say(struct engine *engine, bool failing)
+{
+	if (failing && !engine->failing)
+		engine_log(engine, "commits fail: %s", store_message(engine->store));
+	if (!failing && engine->failing)
+		engine_log(engine, "commits succeed again");
+	engine->failing = failing;
+}
+
+/* --- when it failed --- */
+
+/* Every instance is put back once, when nothing of it is staged any more. */
+static void
+put_back(struct engine *engine, struct staged *list, size_t count)
+{
+	for (size_t i = 0; i < engine->blank_count; i++)
+		engine->blanks[i]->deleted = false;
+	for (size_t i = 0; i < count; i++) {
+		if (list[i].ends && list[i].ends->instance)
+			list[i].ends->instance->deleted = false;
+		if (list[i].instance && --list[i].instance->staged > 0)
+			list[i].instance = NULL;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (list[i].instance)
+			instance_discard(engine, list[i].instance);
+		staged_release(&list[i]);
+	}
+}
+
+static void
+give_up(struct engine *engine, const struct staged *staged)
+{
+	if (staged->socket)
+		socket_end(engine, staged->socket);
+	else
+		message_answer(engine, staged->message, OUTCOME_FAILED);
+}
+
+static void
+run_again(struct engine *engine, const struct staged *staged)
+{
+	if (staged->socket)
+		staged_add(engine)->socket = staged->socket;
+	else
+		message_run(engine, staged->message);
+}
+
+static struct staged *
+take_staged(struct engine *engine, size_t *count)
+{
+	struct staged *list = engine->staged;
+	*count = engine->staged_count;
+	engine->staged = NULL;
+	engine->staged_count = engine->staged_room = 0;
+	return list;
+}
+
+static void commit_staged(struct engine *engine, struct commit_result *result);
+
+/* Each by itself now: so that what can't be committed does not keep the others from it. */
+static void
+commit_singly(struct engine *engine, const struct staged *list, size_t count, bool conflict,
+              struct commit_result *result)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (count == 1 && !conflict) {
+			give_up(engine, &list[i]);
+			continue;
+		}
+		run_again(engine, &list[i]);
+		commit_staged(engine, result);
+	}
+}
+
+static void
+keep_staged(struct engine *engine, struct staged *list, size_t count)
+{
+	free(engine->staged);
+	engine->staged = list;
+	engine->staged_count = engine->staged_room = count;
+}
+
+/* Another process holds the lock: what is staged waits for a while. */
+static bool
+wait_for_lock(struct engine *engine, struct staged *list, size_t count)
+{
+	int64_t now = engine_now();
+	if (!engine->busy_ms)
+		engine->busy_ms = now;
+	if (now - engine->busy_ms > BUSY_MS)
+		return false;
+	keep_staged(engine, list, count);
+	engine->retry_ms = now + 1;
+	return true;
+}
+
+static void
+give_all_up(struct engine *engine, const struct staged *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		give_up(engine, &list[i]);
+}
+
+static void
+commit_staged(struct engine *engine, struct commit_result *result)
+{
+	size_t count;
+	struct staged *list = take_staged(engine, &count);
+	enum transaction outcome = transaction(engine, list, count, result);
+	if (outcome == BUSY && wait_for_lock(engine, list, count))
+		return;
+	if (outcome != BUSY)
+		engine->busy_ms = 0;
+	if (outcome != CONFLICT)
+		say(engine, outcome != DONE);
+	if (outcome != DONE) {
+		engine->retry_ms = engine_now() + RETRY_MS;
+		put_back(engine, list, count);
+		if (outcome == BUSY)
+			give_all_up(engine, list, count);
+		else
+			commit_singly(engine, list, count, outcome == CONFLICT, result);
+	}
+	free(list);
+}
+
+/* --- the turn --- */
+
+static void
+take_answered(struct engine *engine, struct commit_result *result)
+{
+	result->answered = engine->answered;
+	engine->answered = engine->answered_last = NULL;
+}
+
+void
+engine_commit(struct engine *engine, struct commit_result *result)
+{
+	*result = (struct commit_result){0};
+	if (engine->staged_count || house_is_due(engine, engine_now()) ||
+	    store_changed(engine->store))
+		commit_staged(engine, result);
+	fill_sockets(engine, result);
+	take_answered(engine, result);
+	instances_trim(engine);
+}

@@ -1,0 +1,461 @@
+#define _GNU_SOURCE /* vasprintf */
+#include "engine_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "json.h"
+#include "memory.h"
+
+static int64_t
+clock_ms(clockid_t clock)
+{
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t
+engine_now(void)
+{
+	return clock_ms(CLOCK_MONOTONIC);
+}
+
+int64_t
+engine_time(void)
+{
+	return clock_ms(CLOCK_REALTIME);
+}
+
+void
+engine_log(struct engine *engine, const char *format, ...)
+{
+	va_list args;
+	char *line = NULL;
+	va_start(args, format);
+	if (vasprintf(&line, format, args) >= 0)
+		engine->hooks.log(engine->hooks.context, line);
+	va_end(args);
+	free(line);
+}
+
+void
+numbers_add(struct numbers *numbers, int64_t number)
+{
+	if (numbers->count == numbers->room) {
+		numbers->room = numbers->room ? numbers->room * 2 : 16;
+		numbers->at = memory_realloc(numbers->at, numbers->room * sizeof(*numbers->at));
+	}
+	numbers->at[numbers->count++] = number;
+}
+
+/* --- tables: json-c's hash, with numbers for keys --- */
+
+static unsigned long
+number_hash(const void *key)
+{
+	return (unsigned long)((uintptr_t)key * 0x9e3779b97f4a7c15u >> 16);
+}
+
+static int
+number_equal(const void *a, const void *b)
+{
+	return a == b;
+}
+
+struct lh_table *
+table_of_numbers(void)
+{
+	return memory_need(lh_table_new(1024, NULL, number_hash, number_equal));
+}
+
+static void *
+number_key(int64_t number)
+{
+	return (void *)(uintptr_t)number; /* NOLINT(performance-no-int-to-ptr): a key, never followed */
+}
+
+void *
+table_find_number(struct lh_table *table, int64_t number)
+{
+	void *value = NULL;
+	return lh_table_lookup_ex(table, number_key(number), &value) ? value : NULL;
+}
+
+void
+table_add_number(struct lh_table *table, int64_t number, void *value)
+{
+	if (lh_table_insert(table, number_key(number), value) != 0)
+		abort();
+}
+
+void
+table_remove_number(struct lh_table *table, int64_t number)
+{
+	lh_table_delete(table, number_key(number));
+}
+
+void *
+table_find_text(struct lh_table *table, const char *text)
+{
+	void *value = NULL;
+	return lh_table_lookup_ex(table, text, &value) ? value : NULL;
+}
+
+/* --- life --- */
+
+struct engine *
+engine_open(struct store *store, const struct engine_limits *limits,
+            const struct engine_hooks *hooks, seance_connect_fn *on_connect,
+            const struct seance_channel *const *channels)
+{
+	struct engine *engine = memory_zeroed(1, sizeof(*engine));
+	pthread_mutex_init(&engine->lock, NULL);
+	engine->store = store;
+	engine->limits = *limits;
+	engine->hooks = *hooks;
+	engine->on_connect = on_connect;
+	engine->channels = channels;
+	engine->sockets_by_token = memory_need(lh_kchar_table_new(1024, NULL));
+	engine->sockets_by_id = table_of_numbers();
+	engine->addresses = memory_need(lh_kchar_table_new(64, NULL));
+	engine->shared_by_topic = memory_need(lh_kchar_table_new(1024, NULL));
+	engine->instances_by_id = table_of_numbers();
+	return engine;
+}
+
+void
+engine_lock(struct engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+}
+
+void
+engine_unlock(struct engine *engine)
+{
+	pthread_mutex_unlock(&engine->lock);
+}
+
+static enum store_status
+write_everything(struct engine *engine)
+{
+	bool foreign;
+	enum store_status status = store_begin(engine->store, &foreign);
+	if (status != STORE_OK)
+		return status;
+	for (struct instance *i = engine->due_first; i && status == STORE_OK; i = i->due_next)
+		status = instance_write(engine, i, true);
+	if (status == STORE_OK)
+		status = store_mark_put(engine->store, STORE_MARK_WRITTEN, engine->last);
+	if (status == STORE_OK)
+		status = store_commit(engine->store);
+	else
+		store_rollback(engine->store);
+	instances_put(engine, status == STORE_OK);
+	return status;
+}
+
+static void
+free_all(struct engine *engine)
+{
+	while (engine->sockets)
+		socket_end(engine, engine->sockets);
+	joins_forget(engine, NOTHING_NEEDED);
+	while (engine->instances_by_id->head)
+		instance_free(engine, (struct instance *)lh_entry_v(engine->instances_by_id->head));
+	while (engine->shared_by_topic->head)
+		instance_free(engine, (struct instance *)lh_entry_v(engine->shared_by_topic->head));
+	lh_table_free(engine->sockets_by_token);
+	lh_table_free(engine->sockets_by_id);
+	lh_table_free(engine->addresses);
+	lh_table_free(engine->shared_by_topic);
+	lh_table_free(engine->instances_by_id);
+}
+
+void
+engine_close(struct engine *engine)
+{
+	if (write_everything(engine) != STORE_OK)
+		engine_log(engine, "states could not be written (%s): they will be read from the log",
+		           store_message(engine->store));
+	free_all(engine);
+	store_close(engine->store);
+	for (size_t i = 0; i < engine->staged_count; i++)
+		staged_release(&engine->staged[i]);
+	free(engine->staged);
+	free(engine->ended_sockets.at);
+	free(engine->dead_instances.at);
+	free(engine->blanks);
+	free(engine->puts);
+	pthread_mutex_destroy(&engine->lock);
+	free(engine);
+}
+
+/* --- connect --- */
+
+#define TOKEN_BYTES 16 /* 128 bits: nobody guesses another client's id */
+
+static void
+token_make(char token[TOKEN_BYTES * 2])
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	unsigned char random[TOKEN_BYTES];
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		abort();
+	unsigned bits = 0;
+	int have = 0, out = 0;
+	for (int i = 0; i < TOKEN_BYTES; i++) {
+		bits = bits << 8 | random[i];
+		for (have += 8; have >= 6; have -= 6)
+			token[out++] = digits[bits >> (have - 6) & 63];
+	}
+	token[out++] = digits[bits << (6 - have) & 63];
+	token[out] = '\0';
+}
+
+static int
+address_count(struct engine *engine, const char *address)
+{
+	return (int)(intptr_t)table_find_text(engine->addresses, address);
+}
+
+static bool
+within_limits(struct engine *engine, const struct engine_client *client)
+{
+	return engine->socket_count < engine->limits.sockets &&
+	       address_count(engine, client->address) < engine->limits.sockets_per_address;
+}
+
+/* The lock is let go while the callback runs. */
+static enum seance_status
+ask_connect(struct engine *engine, struct seance_call *call, const struct engine_client *client)
+{
+	int slot = -1;
+	if (!engine->on_connect)
+		return SEANCE_OK;
+	engine_unlock(engine);
+	engine->hooks.run_begin(engine->hooks.context, "", 0, &slot);
+	enum seance_status status = call_outcome(call, engine->on_connect(call, client->params));
+	engine->hooks.run_end(engine->hooks.context, slot);
+	engine_lock(engine);
+	return status;
+}
+
+static struct socket *
+stage_socket(struct engine *engine, const struct engine_client *client, json_object *assigns)
+{
+	char token[TOKEN_BYTES * 2];
+	token_make(token);
+	struct store_socket row = {
+		.token = token,
+		.address = client->address,
+		.format = client->format,
+		.assigns = assigns ? json_text(assigns, NULL) : NULL,
+		.connected_ms = engine_time(),
+	};
+	struct socket *socket = socket_new(engine, &row);
+	socket->known = true; /* it was sent nothing, and nothing can be for it yet */
+	socket->floor = NOTHING_NEEDED;
+	socket_use(socket);
+	struct staged *staged = staged_add(engine);
+	staged->socket = socket;
+	return socket;
+}
+
+enum engine_connect
+engine_connect(struct engine *engine, const struct engine_client *client, struct socket **socket)
+{
+	if (!within_limits(engine, client)) {
+		engine_log(engine, "connect from %s refused: too many sockets", client->address);
+		return CONNECT_LIMIT;
+	}
+	struct seance_call call = {
+		.topic = "",
+		.socket_token = "",
+		.header = client->header,
+		.header_context = client->header_context,
+	};
+	enum seance_status status = ask_connect(engine, &call, client);
+	if (status == SEANCE_CRASHED)
+		engine_log(engine, "connect crashed: %s", call_why(&call));
+	if (status == SEANCE_OK)
+		*socket = stage_socket(engine, client, call.assigned ? call.assigns : NULL);
+	call_release(&call);
+	return status == SEANCE_OK ? CONNECT_OK : CONNECT_REFUSED;
+}
+
+bool
+engine_stored(const struct socket *socket)
+{
+	return socket->row.id != 0;
+}
+
+struct socket *
+engine_find(struct engine *engine, const char *token)
+{
+	return table_find_text(engine->sockets_by_token, token);
+}
+
+/* --- what links say --- */
+
+bool
+engine_held(struct engine *engine, const char *token, void *link, uint64_t handle, int64_t position)
+{
+	struct socket *socket = engine_find(engine, token);
+	if (!socket)
+		return false;
+	socket->link = link;
+	socket->handle = handle;
+	socket->behind = false;
+	if (!socket->known || socket->last != position)
+		socket_want_fill(engine, socket, position);
+	return true;
+}
+
+static int64_t
+lower(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+void
+engine_unlinked(struct engine *engine, void *link, int64_t floor)
+{
+	int64_t now = engine_now();
+	for (struct socket *s = engine->sockets; s; s = s->next) {
+		if (s->link != link)
+			continue;
+		s->link = NULL;
+		s->known = false;
+		s->behind = false;
+		s->floor = lower(s->floor, lower(floor, engine->last + 1));
+		s->unlinked_ms = now;
+	}
+}
+
+void
+engine_closed(struct engine *engine, struct socket *socket)
+{
+	socket_end(engine, socket);
+}
+
+void
+engine_behind(struct engine *engine, struct socket *socket, int64_t position)
+{
+	(void)engine;
+	socket->behind = true;
+	socket->known = false;
+	socket->floor = lower(socket->floor, position + 1);
+}
+
+void
+engine_drained(struct engine *engine, struct socket *socket, int64_t position)
+{
+	socket->behind = false;
+	socket_want_fill(engine, socket, position);
+}
+
+void
+engine_undelivered(struct engine *engine, const struct delivery *delivery)
+{
+	(void)engine;
+	delivery->socket->known = false;
+	delivery->socket->floor = lower(delivery->socket->floor, delivery->record->row.number);
+}
+
+/* --- house-keeping --- */
+
+static void
+end_unlisted(struct engine *engine, int64_t now)
+{
+	struct socket *next;
+	for (struct socket *s = engine->sockets; s; s = next) {
+		next = s->next;
+		if (!s->link && !s->running && now - s->unlinked_ms > engine->limits.grace_ms)
+			socket_end(engine, s);
+	}
+}
+
+/* The newest row that is so old that no message with a later one can be sent again; 0: not known. */
+static int64_t
+tail_sample(struct engine *engine, int64_t now)
+{
+	int64_t number = 0;
+	for (int i = 0; i < TAIL_SAMPLES; i++) {
+		const struct sample *sample = &engine->tail[i];
+		if (sample->time_ms && now - sample->time_ms >= engine->limits.marks_ms &&
+		    sample->number > number)
+			number = sample->number;
+	}
+	engine->tail[engine->tail_next] = (struct sample){now, engine->last};
+	engine->tail_next = (engine->tail_next + 1) % TAIL_SAMPLES;
+	return number;
+}
+
+static int64_t
+sockets_floor(const struct engine *engine)
+{
+	int64_t floor = NOTHING_NEEDED;
+	for (const struct socket *s = engine->sockets; s; s = s->next)
+		floor = lower(floor, s->floor);
+	return floor;
+}
+
+/* The log can't wait for a socket that needs a row as old as this: it joins anew, and loses no event. */
+static void
+close_laggards(struct engine *engine, int64_t until,
+               void (*close)(void *context, struct socket *socket), void *context)
+{
+	struct socket *next;
+	for (struct socket *s = engine->sockets; s; s = next) {
+		next = s->next;
+		if (s->floor > until)
+			continue;
+		engine_log(engine, "socket %s lags too far behind the log: closed", s->row.token);
+		close(context, s);
+		socket_end(engine, s);
+	}
+}
+
+void
+engine_house(struct engine *engine, int64_t floor,
+             void (*close)(void *context, struct socket *socket), void *context)
+{
+	int64_t now = engine_now();
+	end_unlisted(engine, now);
+	int64_t limit = engine->last - engine->limits.log_rows;
+	int64_t tail = tail_sample(engine, now);
+	if (limit <= engine->oldest)
+		return;
+	close_laggards(engine, lower(limit - engine->limits.log_rows, tail), close, context);
+	int64_t safe = lower(lower(floor, sockets_floor(engine)) - 1, tail);
+	engine->prune_until = lower(limit, safe);
+}
+
+static int
+until(int64_t due_ms, int64_t now)
+{
+	return due_ms <= now ? 0 : (int)(due_ms - now);
+}
+
+int
+engine_due(struct engine *engine)
+{
+	int64_t now = engine_now();
+	int64_t due = NOTHING_NEEDED;
+	if (engine->staged_count || engine->answered || engine->fills)
+		return 0;
+	if (engine->ended_sockets.count || engine->dead_instances.count || engine->blank_count)
+		due = now + HOUSE_AFTER_MS;
+	if (engine->prune_until >= engine->oldest)
+		due = now;
+	if (engine->due_first)
+		due = lower(due, engine->due_first->due_ms);
+	if (due == NOTHING_NEEDED)
+		return -1;
+	return until(due > engine->retry_ms ? due : engine->retry_ms, now);
+}

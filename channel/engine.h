@@ -1,0 +1,241 @@
+/*
+ * engine - sockets, joins and instances; messages in, commits out
+ *
+ * A message is run on its instance's state in memory; what it did is staged.  engine_commit makes
+ * one transaction of all that is staged, and says what every socket is to be sent (deliveries).  The
+ * rules of order and of exactly-once are those of docs/delivery.md.
+ *
+ * One lock guards all of it (engine_lock).  It is let go only while a callback runs; the instance
+ * is marked busy then, and messages for it wait in its queue.  So several threads may be in here, each
+ * for another instance.
+ */
+#ifndef SEANCE_ENGINE_H
+#define SEANCE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "record.h"
+#include "seance.h"
+#include "store.h"
+
+struct engine;
+struct instance;
+
+struct engine_limits {
+	int sockets;
+	int sockets_per_address;
+	int joins_per_socket;
+	size_t state_bytes;      /* of one state as text */
+	size_t cache_bytes;      /* of all states kept in memory, as text */
+	int64_t log_rows;
+	int64_t grace_ms;        /* a socket that no worker lists is ended after this */
+	int64_t marks_ms;        /* how far back a message may be sent again */
+};
+
+/* What the engine asks of its surroundings. */
+struct engine_hooks {
+	void *context;
+
+	/* A callback for message `number` of a socket begins; the lock is not held.  false: it has killed
+	 * the program before and is not to run. */
+	bool (*run_begin)(void *context, const char *socket_token, int64_t number, int *slot);
+	void (*run_end)(void *context, int slot);
+
+	/* A line for the log. */
+	void (*log)(void *context, const char *line);
+};
+
+/* A client, whatever the transport. */
+struct socket {
+	struct store_socket row;    /* token, address and assigns owned */
+	json_object *assigns;       /* owned; NULL: none */
+	struct join *joins;         /* those that have ended too, while the log may name them */
+	int join_count;             /* that have not ended */
+
+	/* Order: what it has been sent (docs/delivery.md) */
+	int64_t last;               /* the last commit that had bytes for it, if known */
+	bool known;                 /* last is right, so units can follow it */
+	bool fill;                  /* units after fill_from are to be sent at the next commit */
+	int64_t fill_from;
+	int64_t position;           /* the highest that it was reported at */
+	int64_t floor;              /* commits from here on may be needed to fill it; INT64_MAX: none */
+	bool behind;                /* its worker asked for a pause */
+
+	/* Messages: one at a time */
+	int64_t seen;               /* the highest number taken */
+	int64_t done;               /* the highest number with a row in the log */
+	struct message *running;    /* not answered yet */
+
+	/* The link that lists it; the caller's */
+	void *link;
+	uint64_t handle;
+	int64_t unlinked_ms;        /* monotonic: when a link last listed it or a request came */
+
+	bool ended;
+	int users;                  /* messages that refer to it after its end */
+	struct socket *previous, *next;
+	struct socket *next_fill;
+};
+
+enum message_kind { MESSAGE_EVENT, MESSAGE_JOIN, MESSAGE_LEAVE, MESSAGE_REFRESH, MESSAGE_PLAIN };
+
+enum message_outcome {
+	OUTCOME_NONE,        /* not run yet */
+	OUTCOME_COMMITTED,   /* its frames are in the deliveries */
+	OUTCOME_REFUSED,     /* reason says why */
+	OUTCOME_UNMATCHED,   /* the topic is not joined, or nobody serves it */
+	OUTCOME_NOTHING,     /* no answer is due */
+	OUTCOME_LEFT,        /* leave of a topic that was not joined */
+	OUTCOME_FAILED,      /* the store could not commit it */
+	OUTCOME_GONE,        /* its socket has ended */
+};
+
+/* A client's message.  Its texts and payload are owned. */
+struct message {
+	enum message_kind kind;
+	struct socket *socket;
+	int64_t number;
+	char *topic;             /* plain text */
+	char *ref, *join_ref;    /* JSON */
+	char *event;             /* plain text, without prefix */
+	json_object *payload;
+
+	/* the engine's */
+	const struct seance_channel *channel;
+	bool authorized;
+	json_object *assigns;    /* owned: set by authorize */
+
+	enum message_outcome outcome;
+	json_object *reason;     /* owned */
+	void *request;           /* the caller's */
+	void *answer;            /* the caller's */
+
+	struct message *next;
+};
+
+/* A commit that is to be sent to a socket: the unit (after, record's number). */
+struct delivery {
+	struct record *record;
+	struct socket *socket;
+	int64_t after;
+};
+
+/* What a commit led to.  Deliveries rise by record for each socket. */
+struct commit_result {
+	struct delivery *deliveries;
+	size_t delivery_count;
+	size_t delivery_room;
+	struct message *answered;      /* a list, in the order in which they were taken */
+	struct message *answered_last;
+};
+
+/*
+ * engine_open - an engine on a store
+ *
+ * store     Taken.
+ * channels  Borrowed for the engine's life; ends with NULL.
+ * Returns   never NULL.  Call engine_restore before anything else.
+ */
+struct engine *engine_open(struct store *store, const struct engine_limits *limits,
+                           const struct engine_hooks *hooks, seance_connect_fn *on_connect,
+                           const struct seance_channel *const *channels);
+
+/* engine_restore - reads sockets, joins and the log's tail; false and a log line when it can't */
+bool engine_restore(struct engine *engine);
+
+/* engine_close - writes what is only in memory, closes the store */
+void engine_close(struct engine *engine);
+
+void engine_lock(struct engine *engine);
+void engine_unlock(struct engine *engine);
+
+/* --- all of the following under the lock --- */
+
+/* What is known of a client that wants a socket. */
+struct engine_client {
+	json_object *params;    /* borrowed */
+	const char *address;    /* borrowed */
+	int64_t format;
+	const char *(*header)(void *context, const char *name);
+	void *header_context;
+};
+
+enum engine_connect { CONNECT_OK, CONNECT_REFUSED, CONNECT_LIMIT };
+
+/*
+ * engine_connect - runs the connect callback and stages a new socket
+ *
+ * socket    Set when CONNECT_OK; it can be used once the next commit has succeeded: engine_exists.
+ */
+enum engine_connect engine_connect(struct engine *engine, const struct engine_client *client,
+                                   struct socket **socket);
+
+/* engine_stored - has a connected socket got its row? */
+bool engine_stored(const struct socket *socket);
+
+/* engine_find - a socket by its token, NULL when there is none */
+struct socket *engine_find(struct engine *engine, const char *token);
+
+enum submit {
+	SUBMIT_TAKEN,     /* message is taken: it comes back in a commit's answered list */
+	SUBMIT_STALE,     /* an old copy of a message: drop the request */
+	SUBMIT_REPEATED,  /* it is being run already: its request was exchanged for the new one; *old is the old */
+};
+
+/*
+ * engine_submit - a message; runs it, or lets it wait for its instance
+ *
+ * One that is done already is answered by what its socket lacks (OUTCOME_COMMITTED).  May let go of
+ * the lock.
+ *
+ * message   Taken when SUBMIT_TAKEN or SUBMIT_REPEATED (freed then).
+ * repeat    Asked when the message was taken before: is its request's connection still open?
+ * position  Where the socket stands, as its worker says.
+ */
+enum submit engine_submit(struct engine *engine, struct message *message, int64_t position,
+                          bool (*alive)(void *request), void **old);
+
+void message_free(struct message *message);
+
+/* engine_held - a link lists a socket: at hello or when it was held; false: there is no such socket */
+bool engine_held(struct engine *engine, const char *token, void *link, uint64_t handle,
+                 int64_t position);
+
+/* engine_unlinked - a link has gone; floor: its lowest commit that was not acknowledged */
+void engine_unlinked(struct engine *engine, void *link, int64_t floor);
+
+/* engine_closed - a socket's connection has ended, as its link says */
+void engine_closed(struct engine *engine, struct socket *socket);
+
+/* engine_behind - the worker wants nothing for it for now;  engine_drained - all after position, please */
+void engine_behind(struct engine *engine, struct socket *socket, int64_t position);
+void engine_drained(struct engine *engine, struct socket *socket, int64_t position);
+
+/*
+ * engine_commit - commits what is staged and finds out what everybody is to be sent
+ *
+ * May let go of the lock, when callbacks must run again.
+ *
+ * result    Filled; release by commit_result_release after the deliveries were sent.
+ */
+void engine_commit(struct engine *engine, struct commit_result *result);
+void commit_result_release(struct commit_result *result);
+
+/* engine_undelivered - a delivery could not be sent (no link): its socket is filled from the log later */
+void engine_undelivered(struct engine *engine, const struct delivery *delivery);
+
+/* engine_due - milliseconds until engine_commit has something to do by itself; -1: nothing */
+int engine_due(struct engine *engine);
+
+/*
+ * engine_house - what is due by time: unlisted sockets end, the log is pruned
+ *
+ * floor     The lowest commit that a link has not acknowledged.
+ * close     Called for each socket that must be closed because the log can't wait for it.
+ */
+void engine_house(struct engine *engine, int64_t floor,
+                  void (*close)(void *context, struct socket *socket), void *context);
+
+#endif

@@ -1,0 +1,637 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+#include "json.h"
+#include "memory.h"
+
+/* --- a message's own life --- */
+
+void
+message_free(struct message *message)
+{
+	if (!message)
+		return;
+	free(message->topic);
+	free(message->ref);
+	free(message->join_ref);
+	free(message->event);
+	json_object_put(message->payload);
+	json_object_put(message->reason);
+	json_object_put(message->assigns);
+	if (message->socket)
+		socket_unuse(message->socket);
+	free(message);
+}
+
+static void
+append(struct message **first, struct message **last, struct message *message)
+{
+	message->next = NULL;
+	if (*last)
+		(*last)->next = message;
+	else
+		*first = message;
+	*last = message;
+}
+
+void
+message_answer(struct engine *engine, struct message *message, enum message_outcome outcome)
+{
+	message->outcome = message->socket->ended ? OUTCOME_GONE : outcome;
+	if (message->socket->running == message)
+		message->socket->running = NULL;
+	append(&engine->answered, &engine->answered_last, message);
+}
+
+static void
+refuse(struct engine *engine, struct message *message, json_object *reason)
+{
+	message->reason = reason;
+	message_answer(engine, message, OUTCOME_REFUSED);
+}
+
+static json_object *
+reason_object(const char *member, json_object *reason)
+{
+	json_object *object = json_object_new_object();
+	json_object_object_add(object, member, reason);
+	return object;
+}
+
+/* --- staging --- */
+
+struct staged *
+staged_add(struct engine *engine)
+{
+	if (engine->staged_count == engine->staged_room) {
+		engine->staged_room = engine->staged_room ? engine->staged_room * 2 : 64;
+		engine->staged =
+			memory_realloc(engine->staged, engine->staged_room * sizeof(*engine->staged));
+	}
+	struct staged *staged = &engine->staged[engine->staged_count++];
+	*staged = (struct staged){0};
+	return staged;
+}
+
+void
+staged_release(struct staged *staged)
+{
+	record_free(staged->record);
+	if (staged->join && staged->join->number == 0)
+		join_free(staged->join);
+	json_object_put(staged->assigns);
+}
+
+/* A row for what a message did, with the message as its cause. */
+static struct staged *
+stage(struct engine *engine, struct message *message, enum store_kind kind,
+      struct instance *instance)
+{
+	struct staged *staged = staged_add(engine);
+	struct record *record = record_new(kind);
+	staged->message = message;
+	staged->record = record;
+	staged->instance = instance;
+	record->row.socket = message->socket->row.id;
+	record->row.message = message->number;
+	record->row.time_ms = engine_time();
+	record_set(&record->row.ref, message->ref);
+	record_set(&record->row.join_ref, message->join_ref);
+	if (kind == STORE_EVENT)
+		record_set(&record->row.event, message->event);
+	if (instance) {
+		instance->staged++;
+		record->row.instance = instance->row.id;
+		record->row.revision = instance->revision;
+		record->row.version = instance->version;
+	}
+	return staged;
+}
+
+static void
+stage_call(struct staged *staged, struct seance_call *call)
+{
+	if (call->assigned) {
+		staged->assigns = call->assigns;
+		call->assigns = NULL;
+	}
+	if (call->events)
+		record_set(&staged->record->row.events, json_text(call->events, NULL));
+}
+
+/* The frames of its join carry the join's own reference, whatever the message's was. */
+static void
+stage_join_ref(struct staged *staged, const struct join *join)
+{
+	record_set(&staged->record->row.join_ref, join->join_ref);
+}
+
+/*
+ * The full state goes into the row, as text; a large one only if no earlier row of the same revision
+ * has it already.
+ */
+static void
+stage_state(struct engine *engine, struct staged *staged, struct instance *instance)
+{
+	struct record *known = instance->state_record;
+	if (known && known->row.revision == instance->revision) {
+		if (strlen(known->row.state) <= STATE_SMALL)
+			record_set(&staged->record->row.state, known->row.state);
+		else
+			staged->record->state_of = record_use(known);
+		return;
+	}
+	size_t len;
+	const char *text = json_text(instance->edit.document, &len);
+	record_set(&staged->record->row.state, text);
+	engine->cache_bytes += len - instance->state_bytes;
+	instance->state_bytes = len;
+	record_free(known);
+	instance->state_record = record_use(staged->record);
+}
+
+static int64_t
+next_version(const struct instance *instance)
+{
+	unsigned max = instance->channel->max_version;
+	if (max == 0)
+		max = SEANCE_MAX_VERSION;
+	return instance->version >= (int64_t)max ? 0 : instance->version + 1;
+}
+
+static char *
+operations_text(const struct patch_edit *edit)
+{
+	char *text = memory_alloc(edit->operations_len + 3);
+	text[0] = '[';
+	memcpy(text + 1, edit->operations, edit->operations_len);
+	memcpy(text + 1 + edit->operations_len, "]", 2);
+	return text;
+}
+
+static void
+stage_event(struct engine *engine, struct message *message, struct join *join,
+            struct seance_call *call)
+{
+	struct instance *instance = join->instance;
+	instance->revision++;
+	instance->version = next_version(instance);
+	struct staged *staged = stage(engine, message, STORE_EVENT, instance);
+	record_take(&staged->record->row.operations, operations_text(&instance->edit));
+	patch_edit_accept(&instance->edit);
+	stage_join_ref(staged, join);
+	stage_call(staged, call);
+}
+
+static void
+stage_crash(struct engine *engine, struct message *message, struct join *join)
+{
+	struct staged *staged = stage(engine, message, STORE_CRASH, join->instance);
+	staged->ends = join;
+	stage_join_ref(staged, join);
+}
+
+static void
+stage_detail(struct staged *staged, json_object *detail)
+{
+	if (json_object_object_length(detail) > 0)
+		record_set(&staged->record->row.detail, json_text(detail, NULL));
+	json_object_put(detail);
+}
+
+/* What a join's row says besides: {"close": join_ref of the join it replaces, ...}; owned. */
+static json_object *
+join_detail(const struct join *replaced)
+{
+	json_object *detail = json_object_new_object();
+	if (replaced)
+		json_object_object_add(detail, "close", json_read(replaced->join_ref));
+	return detail;
+}
+
+static void
+stage_join(struct engine *engine, struct message *message, struct instance *instance,
+           struct seance_call *call)
+{
+	struct join *replaced = socket_join(message->socket, message->topic);
+	struct staged *staged = stage(engine, message, STORE_JOIN, instance);
+	staged->ends = replaced;
+	staged->join = join_new(message->socket, message->topic, message->join_ref, instance);
+	stage_state(engine, staged, instance);
+	stage_detail(staged, join_detail(replaced));
+	stage_call(staged, call);
+}
+
+/* A join that failed in init: it is answered ok, told why, and has ended. */
+static void
+stage_failed_join(struct engine *engine, struct message *message, const char *member,
+                  json_object *why)
+{
+	struct join *replaced = socket_join(message->socket, message->topic);
+	struct staged *staged = stage(engine, message, STORE_JOIN, NULL);
+	json_object *detail = join_detail(replaced);
+	json_object_object_add(detail, member, why);
+	staged->ends = replaced;
+	staged->join = join_new(message->socket, message->topic, message->join_ref, NULL);
+	stage_detail(staged, detail);
+}
+
+/* --- running callbacks --- */
+
+struct run {
+	struct message *message;
+	struct instance *instance;   /* NULL: none is touched */
+	struct seance_call call;
+};
+
+static void
+run_init(struct run *run, struct message *message, struct instance *instance)
+{
+	*run = (struct run){.message = message, .instance = instance};
+	run->call.topic = message->topic;
+	run->call.socket_token = message->socket->row.token;
+	run->call.assigns = json_object_get(message->socket->assigns);
+}
+
+typedef enum seance_status run_fn(struct run *run);
+
+static enum seance_status
+run_authorize(struct run *run)
+{
+	const struct seance_channel *channel = run->message->channel;
+	return channel->authorize(&run->call, run->message->topic, run->message->payload);
+}
+
+static enum seance_status
+run_init_callback(struct run *run)
+{
+	enum seance_status status = run->instance->channel->init(&run->call, run->message->topic,
+	                                                         run->message->payload);
+	if (status == SEANCE_OK && !run->call.has_state)
+		return seance_crash(&run->call, "init returned OK without seance_set_state");
+	return status;
+}
+
+static enum seance_status
+run_event(struct run *run)
+{
+	const struct seance_channel *channel = run->instance->channel;
+	if (!channel->handle_event)
+		return SEANCE_OK;
+	return channel->handle_event(&run->call, run->message->event, run->message->payload,
+	                             run->instance->edit.document);
+}
+
+/* The lock is let go while the callback runs; its instance is nobody else's then. */
+static enum seance_status
+run_callback(struct engine *engine, struct run *run, run_fn *callback)
+{
+	struct message *message = run->message;
+	enum seance_status status = SEANCE_CRASHED;
+	int slot = -1;
+	if (run->instance)
+		run->instance->busy = true;
+	engine_unlock(engine);
+	if (engine->hooks.run_begin(engine->hooks.context, message->socket->row.token, message->number,
+	                            &slot))
+		status = call_outcome(&run->call, callback(run));
+	else
+		seance_crash(&run->call, "it has killed the program before");
+	engine->hooks.run_end(engine->hooks.context, slot);
+	engine_lock(engine);
+	if (run->instance)
+		run->instance->busy = false;
+	if (status == SEANCE_CRASHED && !message->socket->ended)
+		engine_log(engine, "%s: %s crashed: %s", message->topic,
+		           message->event ? message->event : "join", call_why(&run->call));
+	return status;
+}
+
+/* Done with an instance's callback: may what it did count?  If not, the message was dealt with. */
+static bool
+run_counts(struct engine *engine, struct run *run)
+{
+	struct instance *instance = run->instance;
+	struct message *message = run->message;
+	if (!message->socket->ended && !instance->stale)
+		return true;
+	if (instance->loaded && !instance->stale)
+		patch_edit_undo(&instance->edit);
+	if (instance->stale || instance->dead)
+		instance_discard(engine, instance);
+	else
+		instance_forget(engine, instance);
+	if (message->socket->ended)
+		message_answer(engine, message, OUTCOME_GONE);
+	else
+		message_run(engine, message);
+	return false;
+}
+
+/* --- waiting for a busy instance --- */
+
+static bool
+wait_for(struct instance *instance, struct message *message)
+{
+	if (!instance->busy)
+		return false;
+	append(&instance->waiting, &instance->waiting_last, message);
+	return true;
+}
+
+/*
+ * Runs what has waited.  One by one: the first may make the instance busy again, or be its end (then the
+ * rest finds its way by topic again).
+ */
+static void
+run_waiting(struct engine *engine, struct message *waiting)
+{
+	while (waiting) {
+		struct message *next = waiting->next;
+		waiting->next = NULL;
+		message_run(engine, waiting);
+		waiting = next;
+	}
+}
+
+static struct message *
+take_waiting(struct instance *instance)
+{
+	struct message *waiting = instance->waiting;
+	instance->waiting = instance->waiting_last = NULL;
+	return waiting;
+}
+
+/* --- the kinds of messages --- */
+
+static json_object *
+refusal_of(struct seance_call *call, const char *member)
+{
+	json_object *reason = json_object_get(call->reason);
+	return call->reason_is_text ? reason_object(member, reason) : reason;
+}
+
+static bool
+state_fits(struct engine *engine, struct instance *instance)
+{
+	size_t limit = engine->limits.state_bytes;
+	size_t len;
+	if (instance->state_bytes + instance->log_bytes + instance->edit.operations_len <= limit)
+		return true;
+	json_text(instance->edit.document, &len);
+	return len <= limit;
+}
+
+static void
+finish_event(struct engine *engine, struct run *run, struct join *join, enum seance_status status)
+{
+	struct patch_edit *edit = &run->instance->edit;
+	if (status == SEANCE_OK && !state_fits(engine, run->instance)) {
+		engine_log(engine, "%s: %s crashed: the state would be too large", run->message->topic,
+		           run->message->event);
+		status = SEANCE_CRASHED;
+	}
+	if (status != SEANCE_OK)
+		patch_edit_undo(edit);
+	if (status == SEANCE_OK)
+		stage_event(engine, run->message, join, &run->call);
+	else if (status == SEANCE_REFUSED)
+		refuse(engine, run->message, refusal_of(&run->call, "reason"));
+	else
+		stage_crash(engine, run->message, join);
+}
+
+static void
+event_run(struct engine *engine, struct message *message, struct join *join)
+{
+	struct instance *instance = join->instance;
+	struct run run;
+	run_init(&run, message, instance);
+	run.call.edit = &instance->edit;
+	enum seance_status status = run_callback(engine, &run, run_event);
+	struct message *waiting = take_waiting(instance);
+	if (run_counts(engine, &run))
+		finish_event(engine, &run, join, status);
+	call_release(&run.call);
+	run_waiting(engine, waiting);
+}
+
+static void
+refresh(struct engine *engine, struct message *message, struct join *join)
+{
+	struct staged *staged = stage(engine, message, STORE_REFRESH, join->instance);
+	stage_join_ref(staged, join);
+	stage_state(engine, staged, join->instance);
+}
+
+static void
+leave(struct engine *engine, struct message *message, struct join *join)
+{
+	struct staged *staged = stage(engine, message, STORE_LEAVE, join->instance);
+	staged->ends = join;
+}
+
+/* For a message of a topic that is joined: leave, event, refresh. */
+static void
+run_joined(struct engine *engine, struct message *message)
+{
+	struct join *join = socket_join(message->socket, message->topic);
+	bool leaves = message->kind == MESSAGE_LEAVE;
+	if (!join)
+		message_answer(engine, message, leaves ? OUTCOME_LEFT : OUTCOME_UNMATCHED);
+	else if (leaves && strcmp(join->join_ref, message->join_ref) != 0)
+		message_answer(engine, message, OUTCOME_NOTHING);
+	else if (wait_for(join->instance, message))
+		return;
+	else if (leaves)
+		leave(engine, message, join);
+	else if (!instance_load(engine, join->instance))
+		message_answer(engine, message, OUTCOME_FAILED);
+	else if (message->kind == MESSAGE_REFRESH)
+		refresh(engine, message, join);
+	else
+		event_run(engine, message, join);
+}
+
+/* A refusal ends the join that this one was to replace, as in the reference; that is a commit. */
+static void
+join_refused(struct engine *engine, struct message *message, json_object *response)
+{
+	struct join *replaced = socket_join(message->socket, message->topic);
+	if (!replaced) {
+		refuse(engine, message, response);
+		return;
+	}
+	stage_failed_join(engine, message, "refused", response);
+}
+
+/* Returns whether the join may go on. */
+static bool
+authorize(struct engine *engine, struct message *message)
+{
+	struct run run;
+	if (message->authorized || !message->channel->authorize)
+		return true;
+	run_init(&run, message, NULL);
+	enum seance_status status = run_callback(engine, &run, run_authorize);
+	if (run.call.assigned) { /* init sees them; they are stored with the join */
+		json_object_put(message->assigns);
+		message->assigns = json_object_get(run.call.assigns);
+	}
+	if (message->socket->ended)
+		message_answer(engine, message, OUTCOME_GONE);
+	else if (status == SEANCE_REFUSED)
+		join_refused(engine, message, refusal_of(&run.call, "reason"));
+	else if (status == SEANCE_CRASHED)
+		join_refused(engine, message,
+		             reason_object("reason", json_object_new_string("join crashed")));
+	call_release(&run.call);
+	message->authorized = status == SEANCE_OK && !message->outcome;
+	return message->authorized;
+}
+
+static void
+init_failed(struct engine *engine, struct run *run, enum seance_status status)
+{
+	struct seance_call *call = &run->call;
+	json_object *why = NULL;
+	if (status == SEANCE_CRASHED) {
+		stage_failed_join(engine, run->message, "crash", json_object_new_boolean(1));
+		return;
+	}
+	why = json_object_get(call->reason);
+	if (!json_object_is_type(why, json_type_object))
+		why = reason_object("message", why);
+	stage_failed_join(engine, run->message, "error", why);
+}
+
+static void
+finish_init(struct engine *engine, struct run *run, enum seance_status status)
+{
+	struct instance *instance = run->instance;
+	if (status == SEANCE_OK) {
+		json_object *state = run->call.first_state;
+		run->call.first_state = NULL;
+		instance_give_state(engine, instance, state);
+		stage_join(engine, run->message, instance, &run->call);
+		return;
+	}
+	init_failed(engine, run, status);
+	instance_forget(engine, instance);
+}
+
+static void
+init_run(struct engine *engine, struct message *message, struct instance *instance)
+{
+	struct run run;
+	run_init(&run, message, instance);
+	if (message->assigns) {
+		json_object_put(run.call.assigns);
+		run.call.assigns = json_object_get(message->assigns);
+		run.call.assigned = true;
+	}
+	run.call.init = true;
+	enum seance_status status = run_callback(engine, &run, run_init_callback);
+	struct message *waiting = take_waiting(instance);
+	if (run_counts(engine, &run))
+		finish_init(engine, &run, status);
+	call_release(&run.call);
+	run_waiting(engine, waiting);
+}
+
+static void
+join_living(struct engine *engine, struct message *message, struct instance *instance)
+{
+	struct seance_call call = {.assigns = json_object_get(message->assigns),
+	                           .assigned = message->assigns != NULL};
+	if (instance_load(engine, instance))
+		stage_join(engine, message, instance, &call);
+	else
+		message_answer(engine, message, OUTCOME_FAILED);
+	call_release(&call);
+}
+
+static void
+run_join(struct engine *engine, struct message *message)
+{
+	struct instance *instance = NULL;
+	message->channel = channel_for(engine, message->topic);
+	if (!message->channel) {
+		message_answer(engine, message, OUTCOME_UNMATCHED);
+		return;
+	}
+	if (message->socket->join_count >= engine->limits.joins_per_socket) {
+		refuse(engine, message,
+		       reason_object("reason", json_object_new_string("too many joins")));
+		return;
+	}
+	if (!authorize(engine, message))
+		return;
+	if (message->channel->scope == SEANCE_PRIVATE)
+		instance = instance_new(message->channel, message->topic);
+	else if (instance_find_shared(engine, message->channel, message->topic, &instance) != STORE_OK)
+		message_answer(engine, message, OUTCOME_FAILED);
+	if (!instance || wait_for(instance, message))
+		return;
+	if (instance->row.id || instance->loaded)
+		join_living(engine, message, instance);
+	else
+		init_run(engine, message, instance);
+}
+
+void
+message_run(struct engine *engine, struct message *message)
+{
+	if (message->socket->ended)
+		message_answer(engine, message, OUTCOME_GONE);
+	else if (message->kind == MESSAGE_PLAIN)
+		message_answer(engine, message, OUTCOME_NOTHING);
+	else if (message->kind == MESSAGE_JOIN)
+		run_join(engine, message);
+	else
+		run_joined(engine, message);
+}
+
+/* --- once, and in order --- */
+
+static enum submit
+submit_again(struct engine *engine, struct message *message, int64_t position,
+             bool (*alive)(void *request), void **old)
+{
+	struct socket *socket = message->socket;
+	if (socket->running) {
+		*old = socket->running->request;
+		socket->running->request = message->request;
+		message_free(message);
+		return SUBMIT_REPEATED;
+	}
+	if (socket->done == message->number) {
+		socket_want_fill(engine, socket, position);
+		message_answer(engine, message, OUTCOME_COMMITTED);
+		return SUBMIT_TAKEN;
+	}
+	if (!alive(message->request))
+		return SUBMIT_STALE;
+	socket->running = message;
+	message_run(engine, message);
+	return SUBMIT_TAKEN;
+}
+
+enum submit
+engine_submit(struct engine *engine, struct message *message, int64_t position,
+              bool (*alive)(void *request), void **old)
+{
+	struct socket *socket = message->socket;
+	if (message->number < socket->seen || (message->number > socket->seen && socket->running))
+		return SUBMIT_STALE;
+	socket->unlinked_ms = engine_now();
+	if (!socket->known)
+		socket_want_fill(engine, socket, position);
+	if (message->number == socket->seen)
+		return submit_again(engine, message, position, alive, old);
+	socket->seen = message->number;
+	socket->running = message;
+	message_run(engine, message);
+	return SUBMIT_TAKEN;
+}

@@ -1,0 +1,35 @@
+/*
+ * record - a commit as it lies in memory: a row of the log, counted by its users
+ */
+#ifndef SEANCE_RECORD_H
+#define SEANCE_RECORD_H
+
+#include "store.h"
+
+struct record {
+	struct store_record row;    /* its texts are owned */
+	struct record *state_of;    /* the record that carries the state in this one's stead; owned; or NULL */
+	int users;
+};
+
+/* record_state - the full state that a JOIN or REFRESH tells, or NULL; borrowed */
+const char *record_state(const struct record *record);
+
+/* record_new - empty, with one user */
+struct record *record_new(enum store_kind kind);
+
+/* record_copy - a copy of a row handed out by the store, with one user */
+struct record *record_copy(const struct store_record *row);
+
+/* record_set - replaces a text of a record; text is copied, NULL is absent */
+void record_set(const char **field, const char *text);
+
+/* record_take - the same; text is taken (malloc) */
+void record_take(const char **field, char *text);
+
+struct record *record_use(struct record *record);
+
+/* record_free - one user less; the last one frees it; NULL is accepted */
+void record_free(struct record *record);
+
+#endif

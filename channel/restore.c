@@ -1,0 +1,103 @@
+#include <string.h>
+
+#include "engine_internal.h"
+
+static bool
+restore_socket(void *context, const struct store_socket *row)
+{
+	struct engine *engine = context;
+	struct socket *socket = socket_new(engine, row);
+	socket->floor = 0; /* nothing is pruned until it was reported or has ended */
+	return true;
+}
+
+static bool
+restore_join(void *context, const struct store_join *row)
+{
+	struct engine *engine = context;
+	struct socket *socket = table_find_number(engine->sockets_by_id, row->socket);
+	if (!socket)
+		return true;
+	struct instance *instance = instance_by_id(engine, row->instance);
+	if (!instance && !row->ended)
+		return true; /* its channel is not served any more */
+	struct join *join = join_new(socket, row->topic, row->join_ref, instance);
+	join->number = row->number;
+	join_attach(join);
+	if (row->ended)
+		join_ended(engine, join, row->ended);
+	return true;
+}
+
+/* Instances whose rows lag behind the log. */
+static bool
+restore_instance(void *context, const struct store_record *row)
+{
+	struct engine *engine = context;
+	struct instance *instance = instance_by_id(engine, row->instance);
+	if (!instance || row->number <= instance->row.last_commit)
+		return true;
+	instance->row.last_commit = row->number;
+	instance->row.revision = instance->revision = row->revision;
+	instance->row.version = instance->version = row->version;
+	instance->next = instance->row;
+	if (!instance->unwritten)
+		instance->unwritten = row->number;
+	instance_schedule(engine, instance, engine_now());
+	return true;
+}
+
+struct marks {
+	struct engine *engine;
+	int64_t since_ms;
+};
+
+/* Which messages are done, as far back as one may come again. */
+static bool
+restore_mark(void *context, const struct store_record *row)
+{
+	struct marks *marks = context;
+	struct socket *socket = table_find_number(marks->engine->sockets_by_id, row->socket);
+	if (socket && row->message > socket->done)
+		socket->done = socket->seen = row->message;
+	return row->time_ms >= marks->since_ms;
+}
+
+static bool
+oldest_row(void *context, const struct store_record *row)
+{
+	struct engine *engine = context;
+	engine->oldest = row->number;
+	return false;
+}
+
+static enum store_status
+read_log(struct engine *engine)
+{
+	struct marks marks = {engine, engine_time() - engine->limits.marks_ms};
+	enum store_status status =
+		store_scan(engine->store, engine->written, engine->last, restore_instance, engine);
+	if (status == STORE_OK)
+		status = store_scan_back(engine->store, restore_mark, &marks);
+	engine->oldest = engine->last + 1;
+	if (status == STORE_OK)
+		status = store_scan(engine->store, 0, engine->last, oldest_row, engine);
+	return status;
+}
+
+bool
+engine_restore(struct engine *engine)
+{
+	enum store_status status = store_last(engine->store, &engine->last);
+	if (status == STORE_OK)
+		status = store_mark_get(engine->store, STORE_MARK_WRITTEN, &engine->written);
+	if (status == STORE_OK)
+		status = store_scan_sockets(engine->store, restore_socket, engine);
+	if (status == STORE_OK)
+		status = store_scan_joins(engine->store, restore_join, engine);
+	if (status == STORE_OK)
+		status = read_log(engine);
+	if (status != STORE_OK)
+		engine_log(engine, "the database cannot be read: %s", store_message(engine->store));
+	return status == STORE_OK;
+}

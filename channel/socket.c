@@ -1,0 +1,295 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+#include "json.h"
+#include "memory.h"
+
+/* --- sockets per address: the count is the table's value --- */
+
+static void
+address_add(struct engine *engine, const char *address)
+{
+	struct lh_entry *entry = lh_table_lookup_entry(engine->addresses, address);
+	if (entry) {
+		entry->v = (char *)entry->v + 1;
+		return;
+	}
+	if (lh_table_insert(engine->addresses, memory_strdup(address), (char *)NULL + 1) != 0)
+		abort();
+}
+
+static void
+address_remove(struct engine *engine, const char *address)
+{
+	struct lh_entry *entry = lh_table_lookup_entry(engine->addresses, address);
+	if (!entry)
+		return;
+	entry->v = (char *)entry->v - 1;
+	if (entry->v)
+		return;
+	char *key = (char *)(uintptr_t)entry->k;
+	lh_table_delete_entry(engine->addresses, entry);
+	free(key);
+}
+
+/* --- sockets --- */
+
+static void
+socket_link_in(struct engine *engine, struct socket *socket)
+{
+	socket->next = engine->sockets;
+	if (socket->next)
+		socket->next->previous = socket;
+	engine->sockets = socket;
+	engine->socket_count++;
+}
+
+static void
+socket_link_out(struct engine *engine, struct socket *socket)
+{
+	if (socket->previous)
+		socket->previous->next = socket->next;
+	else
+		engine->sockets = socket->next;
+	if (socket->next)
+		socket->next->previous = socket->previous;
+	engine->socket_count--;
+}
+
+struct socket *
+socket_new(struct engine *engine, const struct store_socket *row)
+{
+	struct socket *socket = memory_zeroed(1, sizeof(*socket));
+	socket->row = *row;
+	socket->row.token = memory_strdup(row->token);
+	socket->row.address = memory_strdup(row->address);
+	socket->row.assigns = NULL;
+	socket->assigns = json_read(row->assigns);
+	socket->unlinked_ms = engine_now();
+	socket->users = 1; /* the engine's own use, until it ends */
+	socket_link_in(engine, socket);
+	address_add(engine, socket->row.address);
+	if (lh_table_insert(engine->sockets_by_token, socket->row.token, socket) != 0)
+		abort();
+	if (row->id)
+		table_add_number(engine->sockets_by_id, row->id, socket);
+	return socket;
+}
+
+void
+socket_stored(struct engine *engine, struct socket *socket, int64_t id)
+{
+	socket->row.id = id;
+	table_add_number(engine->sockets_by_id, id, socket);
+}
+
+void
+socket_use(struct socket *socket)
+{
+	socket->users++;
+}
+
+void
+socket_unuse(struct socket *socket)
+{
+	if (--socket->users > 0)
+		return;
+	json_object_put(socket->assigns);
+	free((char *)socket->row.token);
+	free((char *)socket->row.address);
+	free(socket);
+}
+
+static void
+fills_remove(struct engine *engine, struct socket *socket)
+{
+	struct socket **at = &engine->fills;
+	while (*at && *at != socket)
+		at = &(*at)->next_fill;
+	if (*at)
+		*at = socket->next_fill;
+	socket->fill = false;
+}
+
+static void join_detach(struct engine *engine, struct join *join);
+
+/* The rest of its life is over at once in memory; its rows go with the next transaction. */
+void
+socket_end(struct engine *engine, struct socket *socket)
+{
+	if (socket->ended)
+		return;
+	socket->ended = true;
+	if (socket->fill)
+		fills_remove(engine, socket);
+	while (socket->joins) {
+		struct join *join = socket->joins;
+		socket->joins = join->next_of_socket;
+		join_detach(engine, join);
+	}
+	lh_table_delete(engine->sockets_by_token, socket->row.token);
+	if (socket->row.id) {
+		table_remove_number(engine->sockets_by_id, socket->row.id);
+		numbers_add(&engine->ended_sockets, socket->row.id);
+	}
+	address_remove(engine, socket->row.address);
+	socket_link_out(engine, socket);
+	socket_unuse(socket);
+}
+
+void
+socket_want_fill(struct engine *engine, struct socket *socket, int64_t position)
+{
+	if (position > socket->position)
+		socket->position = position;
+	socket->fill_from = socket->position;
+	socket->known = false;
+	if (socket->fill)
+		return;
+	socket->fill = true;
+	socket->next_fill = engine->fills;
+	engine->fills = socket;
+}
+
+struct join *
+socket_join(struct socket *socket, const char *topic)
+{
+	for (struct join *join = socket->joins; join; join = join->next_of_socket)
+		if (!join->ended && strcmp(join->topic, topic) == 0)
+			return join;
+	return NULL;
+}
+
+/* --- joins --- */
+
+struct join *
+join_new(struct socket *socket, const char *topic, const char *join_ref, struct instance *instance)
+{
+	struct join *join = memory_zeroed(1, sizeof(*join));
+	join->socket = socket;
+	join->instance = instance;
+	join->topic = memory_strdup(topic);
+	join->join_ref = memory_strdup(join_ref);
+	return join;
+}
+
+void
+join_free(struct join *join)
+{
+	if (!join)
+		return;
+	free(join->topic);
+	free(join->join_ref);
+	free(join);
+}
+
+static void
+instance_attach(struct instance *instance, struct join *join)
+{
+	join->next_of_instance = instance->joins;
+	join->previous_of_instance = NULL;
+	if (join->next_of_instance)
+		join->next_of_instance->previous_of_instance = join;
+	instance->joins = join;
+	if (!join->ended)
+		instance->live++;
+}
+
+static void
+instance_detach(struct join *join)
+{
+	struct instance *instance = join->instance;
+	if (join->previous_of_instance)
+		join->previous_of_instance->next_of_instance = join->next_of_instance;
+	else
+		instance->joins = join->next_of_instance;
+	if (join->next_of_instance)
+		join->next_of_instance->previous_of_instance = join->previous_of_instance;
+	if (!join->ended)
+		instance->live--;
+	join->instance = NULL;
+}
+
+void
+join_attach(struct join *join)
+{
+	join->next_of_socket = join->socket->joins;
+	join->socket->joins = join;
+	if (!join->ended)
+		join->socket->join_count++;
+	if (join->instance)
+		instance_attach(join->instance, join);
+}
+
+static void
+ended_add(struct engine *engine, struct join *join)
+{
+	if (engine->ended_last)
+		engine->ended_last->next_ended = join;
+	else
+		engine->ended_first = join;
+	engine->ended_last = join;
+}
+
+/* Its socket has ended: nobody will ever be told of it again. */
+static void
+join_detach(struct engine *engine, struct join *join)
+{
+	struct instance *instance = join->instance;
+	if (instance) {
+		instance_detach(join);
+		if (!instance->row.shared)
+			instance_die(engine, instance);
+		else
+			instance_forget(engine, instance);
+	}
+	if (join->ended)
+		join->socket = NULL; /* freed by joins_forget: it is in that list */
+	else
+		join_free(join);
+}
+
+void
+join_ended(struct engine *engine, struct join *join, int64_t number)
+{
+	struct instance *instance = join->instance;
+	join->socket->join_count--;
+	if (instance && !instance->row.shared) {
+		instance_detach(join);
+		instance_die(engine, instance);
+	} else if (instance) {
+		instance->live--;
+	}
+	join->ended = number;
+	ended_add(engine, join);
+}
+
+static void
+join_forget(struct engine *engine, struct join *join)
+{
+	struct instance *instance = join->instance;
+	if (instance) {
+		instance_detach(join);
+		instance_forget(engine, instance);
+	}
+	if (join->socket) {
+		struct join **at = &join->socket->joins;
+		while (*at != join)
+			at = &(*at)->next_of_socket;
+		*at = join->next_of_socket;
+	}
+	join_free(join);
+}
+
+void
+joins_forget(struct engine *engine, int64_t until)
+{
+	while (engine->ended_first && engine->ended_first->ended <= until) {
+		struct join *join = engine->ended_first;
+		engine->ended_first = join->next_ended;
+		if (!engine->ended_first)
+			engine->ended_last = NULL;
+		join_forget(engine, join);
+	}
+}

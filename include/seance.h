@@ -1,0 +1,224 @@
+/*
+ * seance.h - server-side state channels: all that the author of a channel needs
+ *
+ * A channel is a set of callbacks for the topics that match a pattern.  A client sends an
+ * event; handle_event changes the topic's state; the clients get RFC 6902 patches with version
+ * numbers.  A whole program:
+ *
+ *     static enum seance_status
+ *     counter_init(struct seance_call *call, const char *topic, json_object *payload)
+ *     {
+ *         return seance_set_state(call, seance_json("{\"count\":0}"));
+ *     }
+ *
+ *     static enum seance_status
+ *     counter_event(struct seance_call *call, const char *event, json_object *payload,
+ *                   json_object *state)
+ *     {
+ *         int64_t count = json_object_get_int64(json_object_object_get(state, "count"));
+ *         return seance_replace(call, json_object_new_int64(count + 1), "/count");
+ *     }
+ *
+ *     static const struct seance_channel counter = {
+ *         .topic = "counter:*", .init = counter_init, .handle_event = counter_event,
+ *     };
+ *     SEANCE_MAIN(&counter)
+ *
+ * Ownership, one law: what a callback is handed is borrowed until it returns; what it hands to
+ * the library is taken, also when that fails.
+ *
+ * Effects (edits, replies, pushes, assigns) are collected and happen only if the callback
+ * returns SEANCE_OK and the commit succeeds; any other outcome leaves no trace.
+ *
+ * Callbacks of one topic run one at a time, in order; those of different topics may run at the
+ * same time in different threads.  A callback may block; it then delays its own topic only.
+ * After a crash of the program or a conflict the same event may run again: a callback should
+ * have no effect beside the calls of this header.
+ */
+#ifndef SEANCE_H
+#define SEANCE_H
+
+#include <json-c/json.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SEANCE_API __attribute__((visibility("default")))
+#define SEANCE_PRINTF(text, first) __attribute__((format(printf, text, first)))
+
+/* What a callback says of itself.  The calls below return one too, so that `return call(...)` works. */
+enum seance_status {
+	SEANCE_OK,        /* the effects happen */
+	SEANCE_REFUSED,   /* no effect; the client is told the reason; it stays joined */
+	SEANCE_CRASHED,   /* no effect; the join ends with phx_error, as an exception in Elixir */
+};
+
+enum seance_scope {
+	SEANCE_PRIVATE,   /* each join has a state of its own, gone when the join ends */
+	SEANCE_SHARED,    /* one state per topic, kept in the database */
+};
+
+/* One run of a callback; valid until it returns. */
+struct seance_call;
+
+#define SEANCE_MAX_VERSION 1000u
+
+/* A channel.  Only topic and init are needed. */
+struct seance_channel {
+	/* Topics served: a name, or a prefix followed by '*'.  The first channel that matches wins. */
+	const char *topic;
+
+	enum seance_scope scope;
+
+	/* The version after this one is 0.  0 stands for SEANCE_MAX_VERSION. */
+	unsigned max_version;
+
+	/*
+	 * authorize - may this client join?  NULL: yes.
+	 *
+	 * payload   Borrowed: the payload of the join.
+	 * Returns   SEANCE_OK; or the result of seance_refuse: the join is answered with an error.
+	 */
+	enum seance_status (*authorize)(struct seance_call *call, const char *topic,
+	                                json_object *payload);
+
+	/*
+	 * init - the first state: at each join (private scope), or when the topic has none (shared)
+	 *
+	 * Hands it over by seance_set_state.  Refused: the client gets an error event, no join is left.
+	 */
+	enum seance_status (*init)(struct seance_call *call, const char *topic, json_object *payload);
+
+	/*
+	 * handle_event - an event from a client
+	 *
+	 * event     Borrowed: its name, without the vocabulary's prefix.
+	 * state     Borrowed, to read: the present state; change it by the calls below only.
+	 * NULL      every event changes nothing.
+	 */
+	enum seance_status (*handle_event)(struct seance_call *call, const char *event,
+	                                   json_object *payload, json_object *state);
+};
+
+/*
+ * A connect callback: may this client have a socket at all?  Refused or crashed: HTTP 403.
+ *
+ * params    Borrowed: an object of the URL's query parameters (strings; the last of a name wins).
+ */
+typedef enum seance_status seance_connect_fn(struct seance_call *call, json_object *params);
+
+/* --- what the call is about (borrowed until the callback returns) --- */
+
+/* seance_topic - the full topic; "" during connect */
+SEANCE_API const char *seance_topic(const struct seance_call *call);
+
+/* seance_socket_id - the random id of the client's socket; "" during connect */
+SEANCE_API const char *seance_socket_id(const struct seance_call *call);
+
+/*
+ * seance_header - a header of the client's handshake; during connect only
+ *
+ * name      as in HTTP, in any case: "User-Agent".
+ * Returns   its value, or NULL when absent or outside connect.
+ */
+SEANCE_API const char *seance_header(const struct seance_call *call, const char *name);
+
+/* seance_assign - sets one of the socket's assigns; value is taken, NULL is JSON null */
+SEANCE_API enum seance_status seance_assign(struct seance_call *call, const char *key,
+                                            json_object *value);
+
+/* seance_assigns - the socket's assigns, an object; what seance_assign set in this call shows */
+SEANCE_API json_object *seance_assigns(struct seance_call *call);
+
+/* --- changing the state ---
+ *
+ * The verbs of RFC 6902 are applied at once, so that `state` shows them, and are the patch as
+ * they stand; the cost of an event is the cost of its change.  A pointer (RFC 6901) is given as
+ * a printf format (%s %c %d %i %u with l, ll, z; %%); what is put in is escaped: "/users/%s" with
+ * "a/b" means /users/a~1b.  They return SEANCE_OK, or SEANCE_CRASHED when the pointer leads
+ * nowhere, a key is "__proto__", or the value is not within bounds; handle_event may go on after that,
+ * but can only crash or refuse.
+ */
+
+/* seance_add - adds or replaces an object's member, or inserts into an array ("/-" appends) */
+SEANCE_API enum seance_status seance_add(struct seance_call *call, json_object *value,
+                                         const char *pointer, ...) SEANCE_PRINTF(3, 4);
+
+/* seance_replace - replaces what is there */
+SEANCE_API enum seance_status seance_replace(struct seance_call *call, json_object *value,
+                                             const char *pointer, ...) SEANCE_PRINTF(3, 4);
+
+/* seance_remove - removes what is there */
+SEANCE_API enum seance_status seance_remove(struct seance_call *call, const char *pointer, ...)
+	SEANCE_PRINTF(2, 3);
+
+/* seance_move, seance_copy - from one place to another; both are pointers as they stand */
+SEANCE_API enum seance_status seance_move(struct seance_call *call, const char *from,
+                                          const char *to);
+SEANCE_API enum seance_status seance_copy(struct seance_call *call, const char *from,
+                                          const char *to);
+
+/*
+ * seance_set_state - a whole new state; the patch is what differs from the old one
+ *
+ * state     Taken.  Any JSON value; NULL is JSON null.  It may share parts with the old state only
+ *           by reference count.  The old state must not have been changed in place.
+ * Cost      O(old and new state); parts that both share by reference are skipped.
+ */
+SEANCE_API enum seance_status seance_set_state(struct seance_call *call, json_object *state);
+
+/* --- telling the clients --- */
+
+/* seance_reply - an event to the sender alone, before the patch; detail is taken, NULL is null */
+SEANCE_API enum seance_status seance_reply(struct seance_call *call, const char *name,
+                                           json_object *detail);
+
+/* seance_push - an event to everybody joined to the instance, before the patch; detail is taken */
+SEANCE_API enum seance_status seance_push(struct seance_call *call, const char *name,
+                                          json_object *detail);
+
+/* seance_refuse - the reason is {"reason": text} (from init: {"message": text}); returns SEANCE_REFUSED */
+SEANCE_API enum seance_status seance_refuse(struct seance_call *call, const char *format, ...)
+	SEANCE_PRINTF(2, 3);
+
+/* seance_refuse_json - the reason as it stands; reason is taken; returns SEANCE_REFUSED */
+SEANCE_API enum seance_status seance_refuse_json(struct seance_call *call, json_object *reason);
+
+/* seance_crash - says why in the log; returns SEANCE_CRASHED */
+SEANCE_API enum seance_status seance_crash(struct seance_call *call, const char *format, ...)
+	SEANCE_PRINTF(2, 3);
+
+/* --- helpers --- */
+
+/*
+ * seance_json - JSON text as a value, by the rules that input from clients is held to
+ *
+ * Returns   A new value, owned by the caller; NULL for `null` and for what is not JSON (which is
+ *           also said in the log).
+ */
+SEANCE_API json_object *seance_json(const char *text);
+
+/* --- the program --- */
+
+/* seance_main - what SEANCE_MAIN calls: the command line; channels ends with NULL */
+SEANCE_API int seance_main(int argc, char **argv, seance_connect_fn *on_connect,
+                           const struct seance_channel *const *channels);
+
+/* SEANCE_MAIN(&channel, ...) - a main function that serves these channels */
+#define SEANCE_MAIN(...) SEANCE_MAIN_CONNECT(NULL, __VA_ARGS__)
+
+/* SEANCE_MAIN_CONNECT(on_connect, &channel, ...) - the same, with a connect callback */
+#define SEANCE_MAIN_CONNECT(on_connect, ...)                                               \
+	int main(int argc, char **argv)                                                        \
+	{                                                                                      \
+		static const struct seance_channel *const channels[] = {__VA_ARGS__, NULL};        \
+		return seance_main(argc, argv, on_connect, channels);                              \
+	}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
