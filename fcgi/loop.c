@@ -125,7 +125,7 @@ struct loop {
 	pthread_cond_t monitor_wake;
 	atomic_bool monitor_asleep;
 	atomic_bool monitor_end;
-	atomic_uint_fast64_t rounds; /* fetches done */
+	atomic_uint_fast64_t rounds; /* odd: the loop waits in epoll_wait */
 };
 
 static _Thread_local struct member *self;
@@ -719,6 +719,7 @@ static void events_fetch(struct loop *loop, int timeout_ms)
 	else if (!loop->listening)
 		timeout_ms = shorter(timeout_ms, LISTEN_RETRY_MS);
 	atomic_fetch_add(&loop->fetch, 1);
+	atomic_fetch_add(&loop->rounds, 1);
 	count = epoll_wait(loop->epoll_fd, loop->events, EVENTS_MAX, timeout_ms);
 	loop->event_next = 0;
 	loop->event_count = count > 0 ? count : 0;
@@ -995,7 +996,7 @@ static void deadline_in(struct timespec *deadline, int64_t ns)
 	deadline->tv_nsec = ns % 1000000000;
 }
 
-/* Sleeps until something is fetched; while a slow callback runs, for SLOW_TICK_NS at most. */
+/* Sleeps until the loop has waited; while a slow callback runs, for SLOW_TICK_NS at most. */
 static void monitor_sleep(struct loop *loop, uint64_t rounds, bool slow)
 {
 	struct timespec deadline;
@@ -1027,7 +1028,7 @@ static void *monitor_main(void *argument)
 
 		quiet = sees == SEES_LOOP || present != rounds ? 0 : quiet + 1;
 		rounds = present;
-		if (quiet > QUIET_TICKS)
+		if (quiet > QUIET_TICKS && (rounds & 1) != 0)
 			monitor_sleep(loop, rounds, sees == SEES_SLOW);
 		else
 			sleep_ns(TICK_NS);
