@@ -25,7 +25,7 @@ export function parseCases(text) {
 export function parseCase(name, body) {
   const result = { name, query: "vsn=2.0.0", lines: [] };
   for (const line of body.split("\n")) {
-    const [, who, text] = /^(GET|C|S|#) ?(.*)$/.exec(line) ?? [];
+    const [, who, text] = /^(GET|C|S|#) ?(.*)$/s.exec(line) ?? [];
     if (who === "GET") result.query = text;
     else if (who === "C" || who === "S") result.lines.push({ who, text });
     else assert.ok(who === "#" || line.trim() === "", `a line of case "${name}" is not understood: ${line}`);

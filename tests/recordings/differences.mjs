@@ -63,9 +63,9 @@ S ["1",null,"foo:all","seance:patch",{"operations":[{"op":"replace","path":"/foo
     why: "an integer that no 64 bits hold is refused as malformed, where Elixir has integers of any size; " +
       "which of two members of the same name counts is left open",
     ours: raw`
-C ["1","1","todos:all","phx_join",{"token":"é😀 /\"\\"}]
+C ["1","1","todos:all","phx_join",{"token":"é😀 /\"\\"}]
 S ["1","1","todos:all","phx_reply",{"response":{},"status":"ok"}]
-S ["1",null,"todos:all","seance:change",{"state":{"todos":[],"token":"é😀 /\"\\"},"version":0}]
+S ["1",null,"todos:all","seance:change",{"state":{"todos":[],"token":"é😀 /\"\\"},"version":0}]
 C ["1","2","todos:all","seance:event:add_todo",{"n":12345678901234567000,"f":1,"e":1000,"z":0,"x":null,"t":"\u0000\u001f</script>"}]
 S ["1",null,"todos:all","seance:patch",{"operations":[{"op":"remove","path":"/token"},{"op":"add","path":"/todos/0","value":{"e":1000,"f":1,"n":12345678901234567000,"t":"\u0000\u001F</script>","x":null,"z":0}}],"version":1}]
 C ["1","3","todos:all","seance:event:add_todo",{"f":1.0,"e":1e3,"E":1.5E-7,"neg0":-0.0}]

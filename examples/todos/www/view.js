@@ -53,6 +53,7 @@ export class ListView {
 
 class Row {
   #item = {};
+  #before; // the title when editing began
   #check;
   #title;
   #edit;
@@ -71,8 +72,10 @@ class Row {
     li.querySelector(".rename").addEventListener("click", () => this.#beginEdit());
     this.#title.addEventListener("dblclick", () => this.#beginEdit());
     this.#edit.addEventListener("keydown", (event) => {
+      if (event.isComposing || (event.key !== "Escape" && event.key !== "Enter")) return;
+      event.preventDefault(); // the button that gets the focus is not to be pressed by it
       if (event.key === "Escape") this.#endEdit();
-      if (event.key === "Enter" && !event.isComposing) this.#commitEdit(actions, id);
+      else this.#commitEdit(actions, id);
     });
     this.#edit.addEventListener("blur", () => this.#commitEdit(actions, id, false));
   }
@@ -92,7 +95,7 @@ class Row {
   #beginEdit() {
     this.li.classList.add("editing");
     this.#edit.hidden = false;
-    this.#edit.value = this.#item.title;
+    this.#edit.value = this.#before = this.#item.title;
     this.#edit.focus();
     this.#edit.select();
   }
@@ -105,10 +108,10 @@ class Row {
   }
 
   #commitEdit(actions, id, keepFocus) {
-    if (this.#edit.hidden || !this.li.classList.contains("editing")) return;
+    if (!this.li.classList.contains("editing")) return;
     const title = this.#edit.value.trim();
 
     this.#endEdit(keepFocus);
-    if (title && title !== this.#item.title) actions.rename(id, title);
+    if (title && title !== this.#before) actions.rename(id, title);
   }
 }
