@@ -1,0 +1,27 @@
+/*
+ * command - what the command line can do besides serving: look into the database
+ *
+ * They only read, and may run beside the program.
+ */
+#ifndef SEANCE_COMMAND_H
+#define SEANCE_COMMAND_H
+
+#include "options.h"
+#include "store.h"
+
+/*
+ * command_show - prints a shared topic's state as it is now, with version and revision, as JSON
+ * command_log - prints the log's rows of a topic, one JSON object a line, the oldest first
+ *
+ * Return the exit status: 0; 1 after one line on standard error.
+ */
+int command_show(const struct options *options, const char *topic);
+int command_log(const struct options *options, const char *topic);
+
+/* command_store - the database of --dir, which must be there; NULL after one line on standard error */
+struct store *command_store(const struct options *options);
+
+/* command_failed - says what the store says; returns 1 */
+int command_failed(struct store *store);
+
+#endif

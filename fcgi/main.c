@@ -1,0 +1,75 @@
+/*
+ * main - the program's command line
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+#include "options.h"
+#include "seance.h"
+#include "supervisor.h"
+#include "worker.h"
+
+#ifndef SEANCE_VERSION
+#define SEANCE_VERSION "0.1.0"
+#endif
+
+static int help(const char *program)
+{
+	printf("usage: %s COMMAND [--NAME=VALUE ...]\n"
+	       "\n"
+	       "  serve         serves the channels behind nginx until SIGTERM; SIGHUP: replaces the worker\n"
+	       "                process by the program as it is on disk now, without a client noticing\n"
+	       "  show TOPIC    the state of a shared topic, as JSON\n"
+	       "  log TOPIC     what happened to a topic, one JSON object a line\n"
+	       "  help, version\n"
+	       "\n"
+	       "options:\n", program);
+	options_help();
+	return 0;
+}
+
+static int bad_usage(const char *program, const char *what)
+{
+	fprintf(stderr, "seance: %s; try `%s help`\n", what, program);
+	return 2;
+}
+
+typedef int topic_command(const struct options *options, const char *topic);
+
+static int run_topic(topic_command *command, int argc, char **argv)
+{
+	struct options options;
+
+	if (argc < 3 || strncmp(argv[2], "--", 2) == 0)
+		return bad_usage(argv[0], "which topic?");
+	if (!options_read(&options, argc, argv, 3))
+		return 2;
+	return command(&options, argv[2]);
+}
+
+int seance_main(int argc, char **argv, seance_connect_fn *on_connect,
+                const struct seance_channel *const *channels)
+{
+	const char *command = argc > 1 ? argv[1] : "help";
+	bool serve = strcmp(command, "serve") == 0;
+	struct options options;
+
+	if (serve || strcmp(command, WORKER_COMMAND) == 0) {
+		if (!options_read(&options, argc, argv, 2))
+			return 2;
+		return serve ? supervisor_run(&options, argv) : worker_run(&options, on_connect, channels);
+	}
+	if (strcmp(command, "show") == 0)
+		return run_topic(command_show, argc, argv);
+	if (strcmp(command, "log") == 0)
+		return run_topic(command_log, argc, argv);
+	if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0)
+		return help(argv[0]);
+	if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0) {
+		printf("seance %s\n", SEANCE_VERSION);
+		return 0;
+	}
+	return bad_usage(argv[0], "there is no such command");
+}
