@@ -58,7 +58,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE= $(CFLAGS) $(WARNINGS) $(if $(DEV),-Werror
 ALL_LDFLAGS = $(LDFLAGS) -pthread -Wl,-z,relro,-z,now $(SANITIZERS)
 
 compile = @mkdir -p $(@D)
-compile += && echo "  CC    $@" && $(CC) $(ALL_CFLAGS) $(1) -MMD -MP -c -o $@ $<
+compile += && echo "  CC    $@" && $(CC) $(1) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 link = @mkdir -p $(@D)
 link += && echo "  LINK  $@" && $(CC) $(ALL_LDFLAGS) -o $@ $(1) $(PACKAGES_LIBS)
 

@@ -324,6 +324,7 @@ foreign_row(void *context, const struct store_record *row)
 	foreign->engine->last = row->number;
 	if (instance && row->kind == STORE_EVENT) {
 		struct record *record = record_copy(row);
+		record->topic = memory_strdup(instance->row.topic);
 		foreign_event(foreign, record, instance);
 		record_free(record);
 	}
@@ -348,6 +349,7 @@ apply_join(struct engine *engine, struct staged *staged)
 	struct join *join = staged->join;
 	struct instance *instance = join->instance;
 	join->number = staged->record->row.number;
+	join->instance_id = staged->record->row.instance;
 	if (join->socket->ended) {
 		join_free(join);
 		if (instance && !instance->row.shared)

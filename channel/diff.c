@@ -1,7 +1,5 @@
 #include "diff.h"
 
-#include <assert.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,13 +11,19 @@
 
 struct diff {
 	json_object *operations;
-	size_t bytes;   /* about how long their text is */
+	size_t bytes; /* about how long their text is */
 
-	char *path;     /* of what is being compared; not ended with NUL */
+	char *path; /* of what is being compared; not ended with NUL */
 	size_t path_len, path_room;
 };
 
 static void diff_values(struct diff *diff, json_object *from, json_object *to, size_t few);
+
+static bool
+are_both(json_object *a, json_object *b, enum json_type type)
+{
+	return json_object_is_type(a, type) && json_object_is_type(b, type);
+}
 
 /* ---- The path ---- */
 
@@ -58,29 +62,40 @@ path_push_index(struct diff *diff, size_t index)
 
 /* ---- Operations ---- */
 
-/* About how long the text of a value is; counts up to the limit only. */
+static size_t text_size(json_object *value, size_t limit);
+
+static size_t
+array_text_size(json_object *array, size_t limit)
+{
+	size_t size = 2;
+
+	for (size_t i = 0; size < limit && i < json_object_array_length(array); i++)
+		size += 1 + text_size(json_object_array_get_idx(array, i), limit - size);
+	return size;
+}
+
+static size_t
+object_text_size(json_object *object, size_t limit)
+{
+	struct lh_entry *entry = lh_table_head(json_object_get_object(object));
+	size_t size = 2;
+
+	for (; size < limit && entry != NULL; entry = lh_entry_next(entry))
+		size += 4 + strlen(lh_entry_k(entry)) + text_size(lh_entry_v(entry), limit - size);
+	return size;
+}
+
+/* About how long the text of a value is; stops counting at the limit. */
 static size_t
 text_size(json_object *value, size_t limit)
 {
-	struct lh_entry *entry;
-	size_t size = 2;
-
 	switch (json_object_get_type(value)) {
 	case json_type_string:
-		return size + (size_t)json_object_get_string_len(value);
+		return 2 + (size_t)json_object_get_string_len(value);
 	case json_type_array:
-		for (size_t i = 0; size < limit && i < json_object_array_length(value); i++)
-			size += 1 + text_size(json_object_array_get_idx(value, i), limit - size);
-		return size;
+		return array_text_size(value, limit);
 	case json_type_object:
-		lh_foreach(json_object_get_object(value), entry)
-		{
-			if (size >= limit)
-				break;
-			size += 4 + strlen(lh_entry_k(entry));
-			size += text_size(lh_entry_v(entry), limit);
-		}
-		return size;
+		return object_text_size(value, limit);
 	default:
 		return 4;
 	}
@@ -192,8 +207,8 @@ diff_objects(struct diff *diff, json_object *from, json_object *to)
 /* What is left of two arrays without their common ends. */
 struct middle {
 	json_object *from, *to;
-	size_t start;             /* the same in both */
-	size_t from_len, to_len;  /* elements */
+	size_t start;            /* the same in both */
+	size_t from_len, to_len; /* elements */
 };
 
 static json_object *
@@ -224,11 +239,11 @@ find_middle(json_object *from, json_object *to)
 /* Numbers for values, the same for equal ones: a hash table with open addressing. */
 struct classes {
 	struct class_slot {
-		json_object *value;   /* borrowed */
+		json_object *value; /* borrowed */
 		uint64_t hash;
 		bool used, in_from, in_to;
-	} *slots;
-	size_t size;              /* a power of two */
+	} * slots;
+	size_t size; /* a power of two */
 };
 
 static uint32_t
@@ -252,8 +267,8 @@ classify(struct classes *classes, json_object *value)
 
 /* Elements that occur on both sides: no other can be part of a common subsequence. */
 struct side {
-	uint32_t *class;   /* of each such element */
-	uint32_t *index;   /* its place in the middle */
+	uint32_t *class; /* of each such element */
+	uint32_t *index; /* its place in the middle */
 	size_t len;
 };
 
@@ -327,12 +342,12 @@ find_sides(struct middle *middle, struct side *from, struct side *to)
  */
 struct search {
 	struct side *from, *to;
-	int64_t *furthest;   /* round d begins at d (d + 1) / 2 */
+	int64_t *furthest; /* round d begins at d (d + 1) / 2 */
 	size_t room;
-	size_t steps;        /* equal elements walked over, all in all */
+	size_t steps; /* equal elements walked over, all in all */
 };
 
-enum { STEPS_MAX = 1 << 24 };   /* about 20 ms */
+enum { STEPS_MAX = 1 << 24 }; /* about 20 ms */
 
 static int64_t *
 round_start(struct search *search, int64_t d)
@@ -345,7 +360,7 @@ static bool
 comes_by_insertion(struct search *search, int64_t d, int64_t k)
 {
 	int64_t *before = round_start(search, d - 1);
-	int64_t slot = (k + d) / 2;   /* of k + 1 in the round before; k - 1 is left of it */
+	int64_t slot = (k + d) / 2; /* of k + 1 in the round before; k - 1 is left of it */
 
 	return k == -d || (k != d && before[slot - 1] < before[slot]);
 }
@@ -367,8 +382,7 @@ walk_equal(struct search *search, int64_t x, int64_t k)
 	int64_t from_len = (int64_t)search->from->len, to_len = (int64_t)search->to->len;
 	int64_t start = x;
 
-	while (x < from_len && x - k < to_len &&
-	       search->from->class[x] == search->to->class[x - k])
+	while (x < from_len && x - k < to_len && search->from->class[x] == search->to->class[x - k])
 		x++;
 	search->steps += (size_t)(x - start) + 1;
 	return x;
@@ -455,25 +469,90 @@ struct gap {
 	size_t i, i_end, j, j_end;
 };
 
-/* All before the gap is as in `to` already, so j is the index in the array as it is then. */
+/* How many members or elements two values have in common, not looking any deeper. */
+static size_t
+likeness(json_object *a, json_object *b)
+{
+	struct lh_entry *entry;
+	json_object *other;
+	size_t same = 0;
+
+	if (are_both(a, b, json_type_object)) {
+		lh_foreach(json_object_get_object(a), entry)
+		{
+			if (json_object_object_get_ex(b, lh_entry_k(entry), &other))
+				same += json_equal(lh_entry_v(entry), other);
+		}
+	} else if (are_both(a, b, json_type_array)) {
+		for (size_t i = 0; i < json_object_array_length(a) && i < json_object_array_length(b); i++)
+			same += json_equal(element(a, i), element(b, i));
+	}
+	return same;
+}
+
+/*
+ * When one side of a gap has more elements: do the others belong together at the end of the gap rather
+ * than at its beginning?  (One put before another that changed, or removed before it.)
+ */
+static bool
+is_alike_at_end(json_object *from, json_object *to, struct gap gap, size_t pairs)
+{
+	enum { PAIRS_MAX = 16 };
+	size_t at_start = 0, at_end = 0;
+
+	if (gap.i_end - gap.i == gap.j_end - gap.j || pairs > PAIRS_MAX)
+		return false;
+	for (size_t k = 0; k < pairs; k++) {
+		at_start += likeness(element(from, gap.i + k), element(to, gap.j + k));
+		at_end += likeness(element(from, gap.i_end - 1 - k), element(to, gap.j_end - 1 - k));
+	}
+	return at_end > at_start;
+}
+
+/* All before index j is as in `to` already, so j is the index in the array as it is then. */
 static void
-write_gap(struct diff *diff, json_object *from, json_object *to, struct gap gap)
+write_pairs(struct diff *diff, json_object *from, size_t i, json_object *to, size_t j, size_t count)
 {
 	size_t path_len = diff->path_len;
 
-	for (; gap.i < gap.i_end && gap.j < gap.j_end; gap.i++, gap.j++) {
-		path_push_index(diff, gap.j);
-		diff_values(diff, element(from, gap.i), element(to, gap.j), 0);
+	for (size_t k = 0; k < count; k++) {
+		path_push_index(diff, j + k);
+		diff_values(diff, element(from, i + k), element(to, j + k), 0);
 		diff->path_len = path_len;
 	}
-	path_push_index(diff, gap.j);
-	for (; gap.i < gap.i_end; gap.i++)
+}
+
+/* Removes and adds at index j; only one of them happens. */
+static void
+write_surplus(struct diff *diff, size_t removed, json_object *to, size_t j, size_t added)
+{
+	size_t path_len = diff->path_len;
+
+	path_push_index(diff, j);
+	for (; removed > 0; removed--)
 		write_remove(diff);
 	diff->path_len = path_len;
-	for (; gap.j < gap.j_end; gap.j++) {
-		path_push_index(diff, gap.j);
-		write_value(diff, "add", element(to, gap.j));
+	for (; added > 0; added--, j++) {
+		path_push_index(diff, j);
+		write_value(diff, "add", element(to, j));
 		diff->path_len = path_len;
+	}
+}
+
+static void
+write_gap(struct diff *diff, json_object *from, json_object *to, struct gap gap)
+{
+	size_t removed = gap.i_end - gap.i, added = gap.j_end - gap.j;
+	size_t pairs = removed < added ? removed : added;
+
+	removed -= pairs;
+	added -= pairs;
+	if (is_alike_at_end(from, to, gap, pairs)) {
+		write_surplus(diff, removed, to, gap.j, added);
+		write_pairs(diff, from, gap.i + removed, to, gap.j + added, pairs);
+	} else {
+		write_pairs(diff, from, gap.i, to, gap.j, pairs);
+		write_surplus(diff, removed, to, gap.j + pairs, added);
 	}
 }
 
@@ -515,12 +594,6 @@ diff_arrays(struct diff *diff, json_object *from, json_object *to)
 }
 
 /* ---- Values ---- */
-
-static bool
-are_both(json_object *a, json_object *b, enum json_type type)
-{
-	return json_object_is_type(a, type) && json_object_is_type(b, type);
-}
 
 /* few: operations inside that are not worth replacing the whole value */
 static void

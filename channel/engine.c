@@ -122,6 +122,7 @@ engine_open(struct store *store, const struct engine_limits *limits,
 	engine->channels = channels;
 	engine->sockets_by_token = memory_need(lh_kchar_table_new(1024, NULL));
 	engine->sockets_by_id = table_of_numbers();
+	engine->sockets_by_handle = table_of_numbers();
 	engine->addresses = memory_need(lh_kchar_table_new(64, NULL));
 	engine->shared_by_topic = memory_need(lh_kchar_table_new(1024, NULL));
 	engine->instances_by_id = table_of_numbers();
@@ -171,6 +172,7 @@ free_all(struct engine *engine)
 		instance_free(engine, (struct instance *)lh_entry_v(engine->shared_by_topic->head));
 	lh_table_free(engine->sockets_by_token);
 	lh_table_free(engine->sockets_by_id);
+	lh_table_free(engine->sockets_by_handle);
 	lh_table_free(engine->addresses);
 	lh_table_free(engine->shared_by_topic);
 	lh_table_free(engine->instances_by_id);
@@ -294,10 +296,23 @@ engine_stored(const struct socket *socket)
 	return socket->row.id != 0;
 }
 
+void
+engine_release(struct socket *socket)
+{
+	socket_unuse(socket);
+}
+
 struct socket *
 engine_find(struct engine *engine, const char *token)
 {
 	return table_find_text(engine->sockets_by_token, token);
+}
+
+struct socket *
+engine_find_handle(struct engine *engine, const void *link, uint64_t handle)
+{
+	struct socket *socket = table_find_number(engine->sockets_by_handle, (int64_t)handle);
+	return socket && socket->link == link ? socket : NULL;
 }
 
 /* --- what links say --- */
@@ -308,8 +323,10 @@ engine_held(struct engine *engine, const char *token, void *link, uint64_t handl
 	struct socket *socket = engine_find(engine, token);
 	if (!socket)
 		return false;
+	socket_unlink(engine, socket);
 	socket->link = link;
 	socket->handle = handle;
+	table_add_number(engine->sockets_by_handle, (int64_t)handle, socket);
 	socket->behind = false;
 	if (!socket->known || socket->last != position)
 		socket_want_fill(engine, socket, position);
@@ -329,7 +346,7 @@ engine_unlinked(struct engine *engine, void *link, int64_t floor)
 	for (struct socket *s = engine->sockets; s; s = s->next) {
 		if (s->link != link)
 			continue;
-		s->link = NULL;
+		socket_unlink(engine, s);
 		s->known = false;
 		s->behind = false;
 		s->floor = lower(s->floor, lower(floor, engine->last + 1));

@@ -70,6 +70,7 @@ struct socket {
 
 	/* The link that lists it; the caller's */
 	void *link;
+	void *answer;               /* the caller's: collects what its present request is answered */
 	uint64_t handle;
 	int64_t unlinked_ms;        /* monotonic: when a link last listed it or a request came */
 
@@ -79,13 +80,21 @@ struct socket {
 	struct socket *next_fill;
 };
 
-enum message_kind { MESSAGE_EVENT, MESSAGE_JOIN, MESSAGE_LEAVE, MESSAGE_REFRESH, MESSAGE_PLAIN };
+enum message_kind {
+	MESSAGE_EVENT,
+	MESSAGE_JOIN,
+	MESSAGE_LEAVE,
+	MESSAGE_REFRESH,
+	MESSAGE_UNKNOWN,   /* an event with a name that means nothing */
+	MESSAGE_PLAIN,     /* asks nothing of a channel: a heartbeat */
+};
 
 enum message_outcome {
 	OUTCOME_NONE,        /* not run yet */
 	OUTCOME_COMMITTED,   /* its frames are in the deliveries */
 	OUTCOME_REFUSED,     /* reason says why */
 	OUTCOME_UNMATCHED,   /* the topic is not joined, or nobody serves it */
+	OUTCOME_UNKNOWN,     /* the topic is joined, but the event means nothing */
 	OUTCOME_NOTHING,     /* no answer is due */
 	OUTCOME_LEFT,        /* leave of a topic that was not joined */
 	OUTCOME_FAILED,      /* the store could not commit it */
@@ -148,6 +157,9 @@ bool engine_restore(struct engine *engine);
 /* engine_close - writes what is only in memory, closes the store */
 void engine_close(struct engine *engine);
 
+/* engine_now - the clock that the engine goes by: monotonic, ms */
+int64_t engine_now(void);
+
 void engine_lock(struct engine *engine);
 void engine_unlock(struct engine *engine);
 
@@ -175,8 +187,14 @@ enum engine_connect engine_connect(struct engine *engine, const struct engine_cl
 /* engine_stored - has a connected socket got its row? */
 bool engine_stored(const struct socket *socket);
 
+/* engine_release - a socket got from engine_connect is not looked at any more */
+void engine_release(struct socket *socket);
+
 /* engine_find - a socket by its token, NULL when there is none */
 struct socket *engine_find(struct engine *engine, const char *token);
+
+/* engine_find_handle - the socket that a link lists under a handle, NULL when there is none */
+struct socket *engine_find_handle(struct engine *engine, const void *link, uint64_t handle);
 
 enum submit {
 	SUBMIT_TAKEN,     /* message is taken: it comes back in a commit's answered list */

@@ -38,6 +38,7 @@ struct join {
 	int64_t ended;
 	struct socket *socket;
 	struct instance *instance;    /* NULL: it failed, or its private instance has gone */
+	int64_t instance_id;          /* of its row, also when that has gone; 0: it failed */
 	char *topic;
 	char *join_ref;
 	struct join *next_of_socket;
@@ -102,6 +103,7 @@ struct engine {
 
 	struct lh_table *sockets_by_token;
 	struct lh_table *sockets_by_id;
+	struct lh_table *sockets_by_handle; /* those that a link lists */
 	struct lh_table *addresses;         /* address -> count */
 	struct socket *sockets;
 	int socket_count;
@@ -138,7 +140,6 @@ struct engine {
 };
 
 /* --- engine.c --- */
-int64_t engine_now(void);        /* monotonic, ms */
 int64_t engine_time(void);       /* Unix time, ms */
 void engine_log(struct engine *engine, const char *format, ...) SEANCE_PRINTF(2, 3);
 void numbers_add(struct numbers *numbers, int64_t number);
@@ -152,6 +153,7 @@ void *table_find_text(struct lh_table *table, const char *text);
 struct socket *socket_new(struct engine *engine, const struct store_socket *row);
 void socket_stored(struct engine *engine, struct socket *socket, int64_t id);
 void socket_end(struct engine *engine, struct socket *socket);
+void socket_unlink(struct engine *engine, struct socket *socket);
 void socket_use(struct socket *socket);
 void socket_unuse(struct socket *socket);
 void socket_want_fill(struct engine *engine, struct socket *socket, int64_t position);

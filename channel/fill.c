@@ -3,6 +3,7 @@
 
 #include "engine_internal.h"
 #include "json.h"
+#include "memory.h"
 
 /* The newest commit that can have had bytes for a socket; never too low. */
 static int64_t
@@ -31,11 +32,25 @@ lacks(const struct socket *socket, int64_t number)
 	return socket->fill && number > socket->fill_from;
 }
 
+/* The topic of a row that the socket is to be told of. */
+static const char *
+topic_of(const struct store_record *row, const struct socket *socket)
+{
+	for (const struct join *join = socket->joins; join; join = join->next_of_socket)
+		if (join->number == row->number || (row->instance && join->instance_id == row->instance))
+			return join->topic;
+	return NULL;
+}
+
 static void
 fill_one(struct fill *fill, const struct store_record *row, struct socket *socket)
 {
+	const char *topic = topic_of(row, socket);
+	if (!topic)
+		return; /* a join that was forgotten: pruned, so it was delivered */
 	if (!fill->record) {
 		fill->record = record_copy(row);
+		fill->record->topic = memory_strdup(topic);
 		record_find_state(fill->engine, fill->record);
 	}
 	deliver(fill->result, fill->record, socket, socket->last);

@@ -84,7 +84,7 @@ json_is_utf8(const char *text, size_t len)
 
 struct parser {
 	const char *at, *end;
-	const char *message;   /* why it failed; NULL so far */
+	const char *message; /* why it failed; NULL so far */
 	int depth;
 
 	/* A decoded string or a number's text, ended with NUL. */
@@ -257,8 +257,7 @@ parse_string(struct parser *p, const char **text, size_t *len)
 	if (!skip_char(p, '"')) {
 		if (p->at == p->end)
 			return unexpected(p);
-		return fail(p, (unsigned char)*p->at < 0x20 ? "control character in a string"
-		                                            : "invalid UTF-8");
+		return fail(p, (unsigned char)*p->at < 0x20 ? "control character in a string" : "invalid UTF-8");
 	}
 	*text = p->scratch;
 	*len = p->scratch_len;
@@ -548,7 +547,7 @@ json_text(json_object *value, size_t *len)
 		text = "null";
 	else
 		text = json_object_to_json_string_length(
-		    value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &text_len);
+			value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &text_len);
 	if (text == NULL)
 		memory_need(NULL);
 	if (len != NULL)
@@ -562,7 +561,7 @@ json_text(json_object *value, size_t *len)
 struct number {
 	bool whole, negative;
 	uint64_t magnitude;
-	double real;   /* when not whole */
+	double real; /* when not whole */
 };
 
 static struct number
@@ -769,8 +768,7 @@ json_has_proto(json_object *value)
 	} else if (json_object_is_type(value, json_type_object)) {
 		lh_foreach(json_object_get_object(value), entry)
 		{
-			if (strcmp(lh_entry_k(entry), "__proto__") == 0 ||
-			    json_has_proto(lh_entry_v(entry)))
+			if (strcmp(lh_entry_k(entry), "__proto__") == 0 || json_has_proto(lh_entry_v(entry)))
 				return true;
 		}
 	}
@@ -797,8 +795,8 @@ json_depth(json_object *value, int limit)
 		for (size_t i = 0; i < json_object_array_length(value); i++)
 			below = larger(below, json_depth(json_object_array_get_idx(value, i), limit - 1));
 	} else {
-		lh_foreach(json_object_get_object(value), entry)
-		    below = larger(below, json_depth(lh_entry_v(entry), limit - 1));
+		lh_foreach(json_object_get_object(value), entry) below =
+			larger(below, json_depth(lh_entry_v(entry), limit - 1));
 	}
 	return 1 + below;
 }
@@ -842,8 +840,7 @@ json_unfit(json_object *value, int depth_max)
 	case json_type_double:
 		return isfinite(json_object_get_double(value)) ? NULL : "a number is not finite";
 	case json_type_string:
-		if (json_is_utf8(json_object_get_string(value),
-		                 (size_t)json_object_get_string_len(value)))
+		if (json_is_utf8(json_object_get_string(value), (size_t)json_object_get_string_len(value)))
 			return NULL;
 		return "a string is not UTF-8";
 	case json_type_array:

@@ -12,13 +12,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define JSON_DEPTH_MAX 64     /* arrays and objects within each other, in a text */
-#define JSON_DEPTH_STATE 60   /* in a state: inside a frame its patch is four levels deeper */
+#define JSON_DEPTH_MAX   64 /* arrays and objects within each other, in a text */
+#define JSON_DEPTH_STATE 60 /* in a state: inside a frame its patch is four levels deeper */
 
 /* Why a text was refused. */
 struct json_error {
-	const char *message;   /* a constant: "too deep", "number out of range", ... */
-	size_t position;       /* bytes from the start */
+	const char *message; /* a constant: "too deep", "number out of range", ... */
+	size_t position;     /* bytes from the start */
 };
 
 /*
@@ -36,7 +36,7 @@ struct json_error {
  * Cost        O(len).
  */
 bool json_parse(const char *text, size_t len, json_object **value, struct json_error *error)
-    __attribute__((warn_unused_result));
+	__attribute__((warn_unused_result));
 
 /* json_read - a text of our own, as stored; a new value, or NULL when it is NULL or not JSON */
 json_object *json_read(const char *text);

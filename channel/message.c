@@ -93,6 +93,7 @@ stage(struct engine *engine, struct message *message, enum store_kind kind,
 	staged->message = message;
 	staged->record = record;
 	staged->instance = instance;
+	record->topic = memory_strdup(message->topic);
 	record->row.socket = message->socket->row.id;
 	record->row.message = message->number;
 	record->row.time_ms = engine_time();
@@ -440,6 +441,8 @@ run_joined(struct engine *engine, struct message *message)
 	bool leaves = message->kind == MESSAGE_LEAVE;
 	if (!join)
 		message_answer(engine, message, leaves ? OUTCOME_LEFT : OUTCOME_UNMATCHED);
+	else if (message->kind == MESSAGE_UNKNOWN)
+		message_answer(engine, message, OUTCOME_UNKNOWN);
 	else if (leaves && strcmp(join->join_ref, message->join_ref) != 0)
 		message_answer(engine, message, OUTCOME_NOTHING);
 	else if (wait_for(join->instance, message))

@@ -119,8 +119,8 @@ enum undo_kind { UNDO_DOCUMENT, UNDO_INSERT, UNDO_REPLACE, UNDO_DELETE };
 struct patch_undo {
 	struct patch_undo *older;
 	enum undo_kind kind;
-	json_object *container;   /* borrowed; NULL for the whole document */
-	json_object *value;       /* owned: what was there before */
+	json_object *container; /* borrowed; NULL for the whole document */
+	json_object *value;     /* owned: what was there before */
 	size_t index;
 	char key[];
 };
@@ -318,7 +318,7 @@ is_inside(const char *from, const char *to)
 
 /* ---- Writing operations ---- */
 
-static char nothing[] = "";   /* operations of an edit that has none; its room is 0 */
+static char nothing[] = ""; /* operations of an edit that has none; its room is 0 */
 
 static void
 append(struct patch_edit *edit, const char *text, size_t len)
@@ -326,8 +326,8 @@ append(struct patch_edit *edit, const char *text, size_t len)
 	size_t needed = edit->operations_len + len + 1;
 
 	if (needed > edit->operations_room) {
-		edit->operations = memory_realloc(edit->operations_room > 0 ? edit->operations : NULL,
-		                                  2 * needed);
+		edit->operations =
+			memory_realloc(edit->operations_room > 0 ? edit->operations : NULL, 2 * needed);
 		edit->operations_room = 2 * needed;
 	}
 	memcpy(edit->operations + edit->operations_len, text, len);

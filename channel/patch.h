@@ -18,12 +18,12 @@
 struct patch_undo;
 
 struct patch_edit {
-	json_object *document;     /* owned: the value as it stands now; NULL is JSON null */
-	char *operations;          /* owned: text of the array without its brackets, "" when empty */
+	json_object *document; /* owned: the value as it stands now; NULL is JSON null */
+	char *operations;      /* owned: text of the array without its brackets, "" when empty */
 	size_t operations_len;
 	size_t operations_room;
-	bool unwritten;            /* set after init: operations are not written down */
-	struct patch_undo *undo;   /* owned: newest first */
+	bool unwritten;          /* set after init: operations are not written down */
+	struct patch_undo *undo; /* owned: newest first */
 };
 
 /* patch_edit_init - begins; document is taken and must be fit (json_unfit) and nobody else's */

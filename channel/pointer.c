@@ -1,6 +1,5 @@
 #include "pointer.h"
 
-#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +38,7 @@ pointer_child(const char *pointer, const char *token)
 }
 
 struct text {
-	char bytes[POINTER_MAX + 2];   /* one character may be two bytes */
+	char bytes[POINTER_MAX + 2]; /* one character may be two bytes */
 	size_t len;
 };
 
@@ -157,7 +156,7 @@ append_format(struct text *text, const char *format, struct arguments *args)
 		} else {
 			if (text->len >= POINTER_MAX)
 				return false;
-			text->bytes[text->len++] = c;   /* the format's own '/' and '~' */
+			text->bytes[text->len++] = c; /* the format's own '/' and '~' */
 		}
 	}
 	return text->len <= POINTER_MAX;

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define POINTER_MAX 4096   /* bytes of a pointer that is made from a format */
+#define POINTER_MAX 4096 /* bytes of a pointer that is made from a format */
 
 /*
  * pointer_format - a pointer from a printf format whose inserted text is escaped (~0, ~1)
@@ -27,10 +27,10 @@ char *pointer_child(const char *pointer, const char *token);
 
 /* What a pointer leads to: the container and the last token in it. */
 struct pointer_place {
-	json_object *parent;   /* borrowed; NULL when the pointer is "" (the whole document) */
-	char *token;           /* owned: unescaped; NULL when the pointer is "" */
-	size_t index;          /* in an array; its length for "-" */
-	bool exists;           /* is there something already? */
+	json_object *parent; /* borrowed; NULL when the pointer is "" (the whole document) */
+	char *token;         /* owned: unescaped; NULL when the pointer is "" */
+	size_t index;        /* in an array; its length for "-" */
+	bool exists;         /* is there something already? */
 };
 
 /*

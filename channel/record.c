@@ -70,6 +70,7 @@ record_free(struct record *record)
 	for (int i = 0; i < TEXTS; i++)
 		free((char *)*texts[i]);
 	record_free(record->state_of);
+	free(record->topic);
 	free(record);
 }
 

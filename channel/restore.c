@@ -23,6 +23,7 @@ restore_join(void *context, const struct store_join *row)
 		return true; /* its channel is not served any more */
 	struct join *join = join_new(socket, row->topic, row->join_ref, instance);
 	join->number = row->number;
+	join->instance_id = row->instance;
 	join_attach(join);
 	if (row->ended)
 		join_ended(engine, join, row->ended);

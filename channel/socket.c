@@ -114,6 +114,15 @@ fills_remove(struct engine *engine, struct socket *socket)
 
 static void join_detach(struct engine *engine, struct join *join);
 
+void
+socket_unlink(struct engine *engine, struct socket *socket)
+{
+	int64_t handle = (int64_t)socket->handle;
+	if (socket->link && table_find_number(engine->sockets_by_handle, handle) == socket)
+		table_remove_number(engine->sockets_by_handle, handle);
+	socket->link = NULL;
+}
+
 /* The rest of its life is over at once in memory; its rows go with the next transaction. */
 void
 socket_end(struct engine *engine, struct socket *socket)
@@ -133,6 +142,7 @@ socket_end(struct engine *engine, struct socket *socket)
 		table_remove_number(engine->sockets_by_id, socket->row.id);
 		numbers_add(&engine->ended_sockets, socket->row.id);
 	}
+	socket_unlink(engine, socket);
 	address_remove(engine, socket->row.address);
 	socket_link_out(engine, socket);
 	socket_unuse(socket);

@@ -1,0 +1,183 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "phoenix.h"
+#include "server.h"
+
+/* --- answers --- */
+
+struct answer *
+answer_new(struct answer **list, struct loop_request *request)
+{
+	struct answer *answer = memory_zeroed(1, sizeof(*answer));
+	answer->request = request;
+	answer->next = *list;
+	*list = answer;
+	return answer;
+}
+
+static void
+answer_send(struct answer *answer)
+{
+	static const char type[] = "Content-Type: application/websocket-events\r\n";
+	static const char order[] = "Seance-Order: ";
+	struct buffer all = {0};
+	if (answer->plain) {
+		loop_finish(answer->request, answer->body.at, answer->body.len);
+		return;
+	}
+	buffer_reserve(&all, sizeof(type) + sizeof(order) + answer->order.len + answer->body.len + 8);
+	buffer_add(&all, type, sizeof(type) - 1);
+	if (answer->order.len) {
+		buffer_add(&all, order, sizeof(order) - 1);
+		buffer_add(&all, answer->order.at, answer->order.len);
+		buffer_add(&all, "\r\n", 2);
+	}
+	buffer_add(&all, "\r\n", 2);
+	buffer_add(&all, answer->body.at, answer->body.len);
+	loop_finish(answer->request, all.at, all.len);
+	buffer_release(&all);
+}
+
+void
+answers_send(struct answer *answers)
+{
+	while (answers) {
+		struct answer *answer = answers;
+		answers = answer->next;
+		answer_send(answer);
+		buffer_release(&answer->order);
+		buffer_release(&answer->body);
+		free(answer);
+	}
+}
+
+static void
+answer_add_unit(struct answer *answer, const struct delivery *delivery)
+{
+	const struct socket *socket = delivery->socket;
+	const struct store_record *row = &delivery->record->row;
+	int count = phoenix_commit(&answer->body, (int)socket->row.format, delivery->record,
+	                           row->socket == socket->row.id);
+	if (answer->order.len)
+		buffer_add(&answer->order, ", ", 2);
+	buffer_add_number(&answer->order, delivery->after);
+	buffer_add_char(&answer->order, '-');
+	buffer_add_number(&answer->order, row->number);
+	buffer_add_char(&answer->order, '/');
+	buffer_add_number(&answer->order, count);
+}
+
+/* --- one record over the links: sockets that get the same bytes by the same link go together --- */
+
+struct group {
+	struct link *link;
+	int format;
+	bool own;
+	struct link_target *targets;
+	uint32_t count, room;
+};
+
+struct groups {
+	struct group *at;
+	size_t count, room;
+};
+
+static struct group *
+group_for(struct groups *groups, struct link *link, int format, bool own)
+{
+	for (size_t i = 0; i < groups->count; i++) {
+		struct group *group = &groups->at[i];
+		if (group->link == link && group->format == format && group->own == own)
+			return group;
+	}
+	if (groups->count == groups->room) {
+		groups->room = groups->room ? groups->room * 2 : 4;
+		groups->at = memory_realloc(groups->at, groups->room * sizeof(*groups->at));
+	}
+	groups->at[groups->count] = (struct group){.link = link, .format = format, .own = own};
+	return &groups->at[groups->count++];
+}
+
+static void
+group_add(struct groups *groups, const struct delivery *delivery)
+{
+	const struct socket *socket = delivery->socket;
+	const struct store_record *row = &delivery->record->row;
+	struct group *group = group_for(groups, socket->link, (int)socket->row.format,
+	                                row->socket == socket->row.id);
+	if (group->count == group->room) {
+		group->room = group->room ? group->room * 2 : 4;
+		group->targets = memory_realloc(group->targets, group->room * sizeof(*group->targets));
+	}
+	group->targets[group->count++] = (struct link_target){
+		.handle = socket->handle,
+		.after = (uint64_t)delivery->after,
+		.cursor = (uint64_t)row->number,
+	};
+}
+
+static void
+groups_send(struct groups *groups, const struct record *record)
+{
+	for (size_t i = 0; i < groups->count; i++) {
+		struct group *group = &groups->at[i];
+		struct buffer body = {0};
+		phoenix_commit(&body, group->format, record, group->own);
+		link_deliver(group->link, LINK_EVENTS, group->targets, group->count, body.at, body.len,
+		             record->row.number);
+		buffer_release(&body);
+		free(group->targets);
+	}
+	groups->count = 0;
+}
+
+/* --- a commit's result --- */
+
+static void
+begin_answers(struct commit_result *result, struct answer **answers)
+{
+	for (struct message *m = result->answered; m; m = m->next)
+		m->socket->answer = answer_new(answers, m->request);
+}
+
+/* What a message is answered besides its commits' frames. */
+static void
+end_answers(struct commit_result *result)
+{
+	for (struct message *m = result->answered; m; m = m->next) {
+		struct answer *answer = m->socket->answer;
+		struct buffer *reply = m->answer;
+		if (reply)
+			buffer_add(&answer->body, reply->at, reply->len);
+		phoenix_outcome(&answer->body, (int)m->socket->row.format, m);
+		m->socket->answer = NULL;
+		if (reply)
+			buffer_release(reply);
+		free(reply);
+	}
+}
+
+void
+deliver_result(struct server *server, struct commit_result *result, struct answer **answers)
+{
+	struct groups groups = {0};
+	begin_answers(result, answers);
+	for (size_t i = 0; i < result->delivery_count; i++) {
+		const struct delivery *delivery = &result->deliveries[i];
+		struct socket *socket = delivery->socket;
+		bool last = i + 1 == result->delivery_count ||
+		            result->deliveries[i + 1].record != delivery->record;
+		if (socket->answer)
+			answer_add_unit(socket->answer, delivery);
+		else if (socket->link)
+			group_add(&groups, delivery);
+		else if (!socket->ended)
+			engine_undelivered(server->engine, delivery);
+		if (last)
+			groups_send(&groups, delivery->record);
+	}
+	end_answers(result);
+	free(groups.at);
+}

@@ -1,0 +1,144 @@
+#include <string.h>
+
+#include "log.h"
+#include "memory.h"
+#include "server.h"
+
+static void
+lock(void *context)
+{
+	struct server *server = context;
+	engine_lock(server->engine);
+}
+
+static void
+unlock(void *context)
+{
+	struct server *server = context;
+	engine_unlock(server->engine);
+}
+
+static void
+linked_add(struct server *server, struct link *link)
+{
+	struct link_list *list = &server->linked;
+	if (list->count == list->room) {
+		list->room = list->room ? list->room * 2 : 4;
+		list->at = memory_realloc(list->at, list->room * sizeof(struct link *));
+	}
+	list->at[list->count++] = link;
+}
+
+static void
+linked_remove(struct server *server, const struct link *link)
+{
+	struct link_list *list = &server->linked;
+	for (size_t i = 0; i < list->count; i++) {
+		if (list->at[i] == link) {
+			list->at[i] = list->at[--list->count];
+			return;
+		}
+	}
+}
+
+int64_t
+links_floor(const struct server *server)
+{
+	int64_t floor = INT64_MAX;
+	for (size_t i = 0; i < server->linked.count; i++) {
+		int64_t one = link_floor(server->linked.at[i]);
+		if (one < floor)
+			floor = one;
+	}
+	return floor;
+}
+
+/* An id as a string; false when it can be none of ours. */
+static bool
+token_of(const struct link_message *message, char token[LINK_ID_MAX + 1])
+{
+	if (message->id_len > LINK_ID_MAX || memchr(message->id, 0, message->id_len))
+		return false;
+	memcpy(token, message->id, message->id_len);
+	token[message->id_len] = '\0';
+	return true;
+}
+
+static void
+held(struct server *server, struct link *link, const struct link_message *message)
+{
+	char token[LINK_ID_MAX + 1];
+	if (!token_of(message, token) || !engine_held(server->engine, token, link, message->handle,
+	                                              (int64_t)message->position))
+		link_close(link, message->handle, 1013, "unknown socket");
+}
+
+static void
+closed(struct server *server, struct link *link, const struct link_message *message)
+{
+	char token[LINK_ID_MAX + 1];
+	struct socket *socket = token_of(message, token) ? engine_find(server->engine, token) : NULL;
+	/* Another link may list it by now: then this is the late word of an old one. */
+	if (socket && (!socket->link || socket->link == link))
+		engine_closed(server->engine, socket);
+}
+
+static void
+paused(struct server *server, struct link *link, const struct link_message *message)
+{
+	struct socket *socket = engine_find_handle(server->engine, link, message->handle);
+	int64_t position = (int64_t)message->position;
+	if (!socket)
+		return;
+	if (message->type == LINK_BEHIND)
+		engine_behind(server->engine, socket, position);
+	else
+		engine_drained(server->engine, socket, position);
+}
+
+static void
+take_message(void *context, struct link *link, const struct link_message *message)
+{
+	struct server *server = context;
+	switch (message->type) {
+	case LINK_HELLO:
+		linked_add(server, link);
+		break;
+	case LINK_HELD:
+		held(server, link, message);
+		break;
+	case LINK_CLOSED:
+		closed(server, link, message);
+		break;
+	case LINK_BEHIND:
+	case LINK_DRAINED:
+		paused(server, link, message);
+		break;
+	case LINK_HELLO_END:
+	case LINK_ACK:
+	case LINK_DELIVER:
+	case LINK_CLOSE:
+	case LINK_WAKE:
+		break;
+	}
+}
+
+static void
+gone(void *context, struct link *link)
+{
+	struct server *server = context;
+	linked_remove(server, link);
+	engine_unlinked(server->engine, link, link_floor(link));
+}
+
+struct link_handler
+links_handler(struct server *server)
+{
+	return (struct link_handler){
+		.context = server,
+		.lock = lock,
+		.unlock = unlock,
+		.message = take_message,
+		.gone = gone,
+	};
+}

@@ -1,0 +1,589 @@
+#include "phoenix.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "call.h"
+#include "json.h"
+#include "memory.h"
+
+/* --- names --- */
+
+struct vocabulary {
+	const char *event_prefix;   /* of an event from the client */
+	const char *event;          /* the form with {type, payload}; NULL: there is none */
+	const char *refresh;
+	const char *change;
+	const char *patch;
+	const char *operations;     /* member of a patch */
+	const char *error;
+};
+
+static const struct vocabulary seance = {
+	.event_prefix = "seance:event:",
+	.event = "seance:event",
+	.refresh = "seance:refresh",
+	.change = "seance:change",
+	.patch = "seance:patch",
+	.operations = "operations",
+	.error = "seance:error",
+};
+
+static const struct vocabulary live_state = {
+	.event_prefix = "lvs_evt:",
+	.refresh = "lvs_refresh",
+	.change = "state:change",
+	.patch = "state:patch",
+	.operations = "patch",
+	.error = "error",
+};
+
+static const struct vocabulary *
+vocabulary_of(int format)
+{
+	return format & PHOENIX_LIVE_STATE ? &live_state : &seance;
+}
+
+/* --- frames out --- */
+
+struct frame {
+	struct buffer *out;
+	size_t start;   /* of its head */
+	int format;
+	const char *ref;
+	const char *topic;
+};
+
+static void
+add_string(struct buffer *out, const char *text)
+{
+	buffer_add_json_string(out, text, strlen(text));
+}
+
+/* Everything before the payload.  topic and event are plain text, the references are JSON. */
+static struct frame
+frame_begin(struct buffer *out, int format, const char *join_ref, const char *ref,
+            const char *topic, const char *event)
+{
+	struct frame frame = {out, out->len, format, ref, topic};
+	buffer_add(out, "TEXT 00000000\r\n", PHOENIX_HEAD);
+	if (format & PHOENIX_V1) {
+		buffer_add_text(out, "{\"event\":");
+		add_string(out, event);
+		buffer_add_text(out, ",\"payload\":");
+		return frame;
+	}
+	buffer_add_char(out, '[');
+	buffer_add_text(out, join_ref);
+	buffer_add_char(out, ',');
+	buffer_add_text(out, ref);
+	buffer_add_char(out, ',');
+	add_string(out, topic);
+	buffer_add_char(out, ',');
+	add_string(out, event);
+	buffer_add_char(out, ',');
+	return frame;
+}
+
+static void
+frame_end(const struct frame *frame)
+{
+	struct buffer *out = frame->out;
+	char digits[9];
+	if (frame->format & PHOENIX_V1) {
+		buffer_add_text(out, ",\"ref\":");
+		buffer_add_text(out, frame->ref);
+		buffer_add_text(out, ",\"topic\":");
+		add_string(out, frame->topic);
+		buffer_add_char(out, '}');
+	} else {
+		buffer_add_char(out, ']');
+	}
+	unsigned len = (unsigned)(out->len - frame->start - PHOENIX_HEAD);
+	snprintf(digits, sizeof(digits), "%08x", len);
+	memcpy(out->at + frame->start + 5, digits, 8);
+	buffer_add(out, "\r\n", PHOENIX_TAIL);
+}
+
+static void
+add_value(struct buffer *out, json_object *value)
+{
+	size_t len;
+	const char *text = json_text(value, &len);
+	buffer_add(out, text, len);
+}
+
+static void
+frame_reply(struct buffer *out, int format, const char *join_ref, const char *ref,
+            const char *topic, const char *status, json_object *response)
+{
+	struct frame frame = frame_begin(out, format, join_ref, ref, topic, "phx_reply");
+	buffer_add_text(out, "{\"status\":\"");
+	buffer_add_text(out, status);
+	buffer_add_text(out, "\",\"response\":");
+	if (response)
+		add_value(out, response);
+	else
+		buffer_add_text(out, "{}");
+	buffer_add_char(out, '}');
+	frame_end(&frame);
+}
+
+static void
+frame_empty(struct buffer *out, int format, const char *join_ref, const char *ref,
+            const char *topic, const char *event)
+{
+	struct frame frame = frame_begin(out, format, join_ref, ref, topic, event);
+	buffer_add_text(out, "{}");
+	frame_end(&frame);
+}
+
+static void
+frame_reason(struct buffer *out, int format, const char *join_ref, const struct message *message,
+             const char *reason)
+{
+	json_object *response = json_object_new_object();
+	json_object_object_add(response, "reason", json_object_new_string(reason));
+	frame_reply(out, format, join_ref, message->ref, message->topic, "error", response);
+	json_object_put(response);
+}
+
+void
+phoenix_close(struct buffer *out, int code, const char *reason)
+{
+	char head[24];
+	size_t len = strlen(reason);
+	int head_len = snprintf(head, sizeof(head), "CLOSE %zx\r\n", len + 2);
+	buffer_add(out, head, (size_t)head_len);
+	buffer_add_char(out, (char)(code >> 8));
+	buffer_add_char(out, (char)code);
+	buffer_add(out, reason, len);
+	buffer_add(out, "\r\n", 2);
+}
+
+/* --- a commit's frames --- */
+
+static int
+add_event(struct buffer *out, int format, const struct record *record, const char *join_ref,
+          json_object *entry)
+{
+	const char *name = json_object_get_string(json_object_array_get_idx(entry, 1));
+	json_object *detail = json_object_array_get_idx(entry, 2);
+	bool plain = format & PHOENIX_LIVE_STATE;
+	struct frame frame =
+		frame_begin(out, format, join_ref, "null", record->topic, plain ? name : seance.event);
+	if (plain) {
+		add_value(out, detail);
+	} else { /* what both JS clients read */
+		buffer_add_text(out, "{\"name\":");
+		add_string(out, name);
+		buffer_add_text(out, ",\"detail\":");
+		add_value(out, detail);
+		buffer_add_text(out, ",\"type\":");
+		add_string(out, name);
+		buffer_add_text(out, ",\"payload\":");
+		add_value(out, detail);
+		buffer_add_char(out, '}');
+	}
+	frame_end(&frame);
+	return 1;
+}
+
+static int
+add_events(struct buffer *out, int format, const struct record *record, const char *join_ref,
+           bool own)
+{
+	json_object *events = json_read(record->row.events);
+	int count = 0;
+	size_t len = events ? json_object_array_length(events) : 0;
+	for (size_t i = 0; i < len; i++) {
+		json_object *entry = json_object_array_get_idx(events, i);
+		const char *to = json_object_get_string(json_object_array_get_idx(entry, 0));
+		if (own || strcmp(to, CALL_TO_ALL) == 0)
+			count += add_event(out, format, record, join_ref, entry);
+	}
+	json_object_put(events);
+	return count;
+}
+
+static int
+add_patch(struct buffer *out, int format, const struct record *record, const char *join_ref)
+{
+	const struct vocabulary *words = vocabulary_of(format);
+	struct frame frame =
+		frame_begin(out, format, join_ref, "null", record->topic, words->patch);
+	buffer_add_text(out, "{\"");
+	buffer_add_text(out, words->operations);
+	buffer_add_text(out, "\":");
+	buffer_add_text(out, record->row.operations ? record->row.operations : "[]");
+	buffer_add_text(out, ",\"version\":");
+	buffer_add_number(out, record->row.version);
+	buffer_add_char(out, '}');
+	frame_end(&frame);
+	return 1;
+}
+
+static int
+add_state(struct buffer *out, int format, const struct record *record, const char *join_ref)
+{
+	const char *state = record_state(record);
+	struct frame frame = frame_begin(out, format, join_ref, "null", record->topic,
+	                                 vocabulary_of(format)->change);
+	buffer_add_text(out, "{\"state\":");
+	buffer_add_text(out, state ? state : "null");
+	buffer_add_text(out, ",\"version\":");
+	buffer_add_number(out, record->row.version);
+	buffer_add_char(out, '}');
+	frame_end(&frame);
+	return 1;
+}
+
+static int
+add_error(struct buffer *out, int format, const struct record *record, const char *join_ref,
+          json_object *error)
+{
+	struct frame frame = frame_begin(out, format, join_ref, "null", record->topic,
+	                                 vocabulary_of(format)->error);
+	if (format & PHOENIX_LIVE_STATE && !json_object_object_get(error, "type"))
+		json_object_object_add(error, "type", json_object_new_string("error"));
+	add_value(out, error);
+	frame_end(&frame);
+	return 1;
+}
+
+static int
+add_ending(struct buffer *out, int format, const struct record *record, const char *join_ref,
+           const char *event)
+{
+	frame_empty(out, format, join_ref, join_ref, record->topic, event);
+	return 1;
+}
+
+/* What the join's row says besides: see join_detail in channel/message.c. */
+struct join_detail {
+	json_object *all;       /* owned */
+	const char *close;      /* join_ref of the join that was replaced; NULL: none */
+	json_object *refused, *error;
+	bool is_refused, is_error, is_crash;
+};
+
+static struct join_detail
+detail_of(const struct record *record)
+{
+	struct join_detail detail = {.all = json_read(record->row.detail)};
+	json_object *close = NULL;
+	if (!detail.all)
+		return detail;
+	if (json_object_object_get_ex(detail.all, "close", &close))
+		detail.close = json_text(close, NULL);
+	detail.is_refused = json_object_object_get_ex(detail.all, "refused", &detail.refused);
+	detail.is_error = json_object_object_get_ex(detail.all, "error", &detail.error);
+	detail.is_crash = json_object_object_get_ex(detail.all, "crash", NULL);
+	return detail;
+}
+
+static int
+add_join_reply(struct buffer *out, int format, const struct record *record, const char *join_ref,
+               const struct join_detail *detail)
+{
+	frame_reply(out, format, join_ref, record->row.ref, record->topic,
+	            detail->is_refused ? "error" : "ok", detail->refused);
+	return 1;
+}
+
+/* On version 1, which has no join_ref, the close comes first: else it would close the new join. */
+static int
+add_join(struct buffer *out, int format, const struct record *record, const char *join_ref)
+{
+	struct join_detail detail = detail_of(record);
+	bool close_first = format & PHOENIX_V1;
+	int count = 0;
+	if (detail.close && close_first)
+		count += add_ending(out, format, record, detail.close, "phx_close");
+	count += add_join_reply(out, format, record, join_ref, &detail);
+	if (detail.close && !close_first)
+		count += add_ending(out, format, record, detail.close, "phx_close");
+	if (detail.is_error)
+		count += add_error(out, format, record, join_ref, detail.error);
+	else if (detail.is_crash)
+		count += add_ending(out, format, record, join_ref, "phx_error");
+	else if (!detail.is_refused)
+		count += add_events(out, format, record, join_ref, true) +
+		         add_state(out, format, record, join_ref);
+	json_object_put(detail.all);
+	return count;
+}
+
+static int
+add_leave(struct buffer *out, int format, const struct record *record, const char *join_ref)
+{
+	frame_reply(out, format, join_ref, record->row.ref, record->topic, "ok", NULL);
+	return 1 + add_ending(out, format, record, join_ref, "phx_close");
+}
+
+int
+phoenix_commit(struct buffer *out, int format, const struct record *record, bool own)
+{
+	const char *join_ref = own && record->row.join_ref ? record->row.join_ref : "null";
+	switch (record->row.kind) {
+	case STORE_EVENT:
+		return add_events(out, format, record, join_ref, own) +
+		       add_patch(out, format, record, join_ref);
+	case STORE_JOIN:
+		return add_join(out, format, record, join_ref);
+	case STORE_LEAVE:
+		return add_leave(out, format, record, join_ref);
+	case STORE_REFRESH:
+		return add_state(out, format, record, join_ref);
+	case STORE_CRASH:
+		return add_ending(out, format, record, join_ref, "phx_error");
+	}
+	return 0;
+}
+
+/* --- answers without a commit --- */
+
+void
+phoenix_outcome(struct buffer *out, int format, const struct message *message)
+{
+	const char *join_ref = message->join_ref;
+	switch (message->outcome) {
+	case OUTCOME_REFUSED:
+		frame_reply(out, format, join_ref, message->ref, message->topic, "error",
+		            message->reason);
+		break;
+	case OUTCOME_UNMATCHED:
+		frame_reason(out, format, "null", message, "unmatched topic");
+		break;
+	case OUTCOME_UNKNOWN:
+		frame_reason(out, format, join_ref, message, "unmatched event");
+		break;
+	case OUTCOME_LEFT:
+		frame_reply(out, format, join_ref, message->ref, message->topic, "ok", NULL);
+		break;
+	case OUTCOME_FAILED:
+		frame_reason(out, format, join_ref, message, "the server could not store it");
+		break;
+	case OUTCOME_GONE:
+		phoenix_close(out, 1013, "the socket has ended");
+		break;
+	case OUTCOME_NONE:
+	case OUTCOME_COMMITTED:
+	case OUTCOME_NOTHING:
+		break;
+	}
+}
+
+/* --- frames in --- */
+
+/* The parts of a frame; borrowed from whole but for the payload, which the caller takes. */
+struct parts {
+	json_object *whole;   /* owned */
+	json_object *join_ref, *ref, *topic, *event, *payload;
+};
+
+static bool
+split_array(struct parts *parts)
+{
+	if (!json_object_is_type(parts->whole, json_type_array) ||
+	    json_object_array_length(parts->whole) < 5)
+		return false;
+	parts->join_ref = json_object_array_get_idx(parts->whole, 0);
+	parts->ref = json_object_array_get_idx(parts->whole, 1);
+	parts->topic = json_object_array_get_idx(parts->whole, 2);
+	parts->event = json_object_array_get_idx(parts->whole, 3);
+	parts->payload = json_object_array_get_idx(parts->whole, 4);
+	return true;
+}
+
+static bool
+split_object(struct parts *parts)
+{
+	if (!json_object_is_type(parts->whole, json_type_object))
+		return false;
+	json_object_object_get_ex(parts->whole, "join_ref", &parts->join_ref);
+	return json_object_object_get_ex(parts->whole, "ref", &parts->ref) &&
+	       json_object_object_get_ex(parts->whole, "topic", &parts->topic) &&
+	       json_object_object_get_ex(parts->whole, "event", &parts->event) &&
+	       json_object_object_get_ex(parts->whole, "payload", &parts->payload);
+}
+
+static bool
+parse_text(int format, const char *bytes, size_t len, struct parts *parts, const char **why)
+{
+	struct json_error error;
+	if (!json_parse(bytes, len, &parts->whole, &error)) {
+		*why = error.message;
+		return false;
+	}
+	*why = "not a frame";
+	return format & PHOENIX_V1 ? split_object(parts) : split_array(parts);
+}
+
+static json_object *
+binary_string(const unsigned char **at, size_t len)
+{
+	json_object *string = json_object_new_string_len((const char *)*at, (int)len);
+	*at += len;
+	return string;
+}
+
+/* 0, four lengths, join_ref, ref, topic, event, payload (phoenix.js, serializer.js). */
+static bool
+parse_binary(int format, const char *bytes, size_t len, struct parts *parts, const char **why)
+{
+	const unsigned char *at = (const unsigned char *)bytes;
+	json_object *payload = NULL;
+	*why = "not a binary push";
+	if (format & PHOENIX_V1 || len < 5 || at[0] != 0)
+		return false;
+	const unsigned char *sizes = at + 1;
+	size_t head = 5 + (size_t)sizes[0] + sizes[1] + sizes[2] + sizes[3];
+	if (head > len || !json_parse(bytes + head, len - head, &payload, NULL))
+		return false;
+	parts->whole = json_object_new_array_ext(5);
+	at += 5;
+	for (int i = 0; i < 4; i++)
+		json_object_array_add(parts->whole, binary_string(&at, sizes[i]));
+	json_object_array_add(parts->whole, payload);
+	return split_array(parts);
+}
+
+/* A string as plain text, borrowed; NULL for other values, and for U+0000 in it, which no name has. */
+static const char *
+plain_text(json_object *value)
+{
+	if (!json_object_is_type(value, json_type_string))
+		return NULL;
+	const char *text = json_object_get_string(value);
+	return strlen(text) == (size_t)json_object_get_string_len(value) ? text : NULL;
+}
+
+static bool
+is_text(const char *text, const char *other)
+{
+	return other && strcmp(text, other) == 0;
+}
+
+static bool
+has_prefix(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* seance:event with {"type", "payload"}: the newer JS client's way */
+static void
+read_typed_event(struct message *message)
+{
+	json_object *type = NULL;
+	json_object *payload = NULL;
+	message->kind = MESSAGE_UNKNOWN;
+	if (!json_object_is_type(message->payload, json_type_object))
+		return;
+	json_object_object_get_ex(message->payload, "type", &type);
+	json_object_object_get_ex(message->payload, "payload", &payload);
+	if (!plain_text(type))
+		return;
+	message->kind = MESSAGE_EVENT;
+	message->event = memory_strdup(plain_text(type));
+	json_object_get(payload);
+	json_object_put(message->payload);
+	message->payload = payload;
+}
+
+static void
+read_event(int format, struct message *message, const char *event)
+{
+	const struct vocabulary *words = vocabulary_of(format);
+	message->kind = MESSAGE_UNKNOWN;
+	if (is_text(event, "phx_join"))
+		message->kind = MESSAGE_JOIN;
+	else if (is_text(event, "phx_leave"))
+		message->kind = MESSAGE_LEAVE;
+	else if (is_text(event, words->refresh))
+		message->kind = MESSAGE_REFRESH;
+	else if (is_text(event, words->event))
+		read_typed_event(message);
+	else if (has_prefix(event, words->event_prefix)) {
+		message->kind = MESSAGE_EVENT;
+		message->event = memory_strdup(event + strlen(words->event_prefix));
+	}
+}
+
+/* A topic that is no string is nobody's: it is echoed as it came. */
+static void
+reply_to_odd_topic(struct buffer *reply, int format, const struct message *message,
+                   json_object *topic)
+{
+	static const char error[] =
+		"{\"status\":\"error\",\"response\":{\"reason\":\"unmatched topic\"}}";
+	struct buffer frame = {0};
+	char head[PHOENIX_HEAD + 1];
+	const char *name = json_text(topic, NULL);
+	if (format & PHOENIX_V1) {
+		buffer_add_text(&frame, "{\"event\":\"phx_reply\",\"payload\":");
+		buffer_add_text(&frame, error);
+		buffer_add_text(&frame, ",\"ref\":");
+		buffer_add_text(&frame, message->ref);
+		buffer_add_text(&frame, ",\"topic\":");
+		buffer_add_text(&frame, name);
+		buffer_add_char(&frame, '}');
+	} else {
+		buffer_add_text(&frame, "[null,");
+		buffer_add_text(&frame, message->ref);
+		buffer_add_char(&frame, ',');
+		buffer_add_text(&frame, name);
+		buffer_add_text(&frame, ",\"phx_reply\",");
+		buffer_add_text(&frame, error);
+		buffer_add_char(&frame, ']');
+	}
+	snprintf(head, sizeof(head), "TEXT %08zx\r\n", frame.len);
+	buffer_add(reply, head, PHOENIX_HEAD);
+	buffer_add(reply, frame.at, frame.len);
+	buffer_add(reply, "\r\n", PHOENIX_TAIL);
+	buffer_release(&frame);
+}
+
+static void
+read_phoenix(int format, struct message *message, const char *event, struct buffer *reply)
+{
+	message->kind = MESSAGE_PLAIN;
+	if (is_text("heartbeat", event))
+		frame_reply(reply, format, "null", message->ref, message->topic, "ok", NULL);
+	else
+		frame_reason(reply, format, "null", message, "unmatched topic");
+}
+
+static void
+read_parts(int format, struct parts *parts, struct message *message, struct buffer *reply)
+{
+	const char *event = plain_text(parts->event);
+	const char *topic = plain_text(parts->topic);
+	message->ref = memory_strdup(json_text(parts->ref, NULL));
+	message->join_ref = memory_strdup(json_text(parts->join_ref, NULL));
+	message->payload = json_object_get(parts->payload);
+	message->kind = MESSAGE_PLAIN;
+	if (!topic) {
+		reply_to_odd_topic(reply, format, message, parts->topic);
+		return;
+	}
+	message->topic = memory_strdup(topic);
+	if (is_text("phoenix", message->topic))
+		read_phoenix(format, message, event, reply);
+	else
+		read_event(format, message, event ? event : "");
+}
+
+bool
+phoenix_parse(int format, bool binary, const char *bytes, size_t len, struct message *message,
+              struct buffer *reply, const char **why)
+{
+	struct parts parts = {0};
+	bool done = binary ? parse_binary(format, bytes, len, &parts, why)
+	                   : parse_text(format, bytes, len, &parts, why);
+	if (done)
+		read_parts(format, &parts, message, reply);
+	json_object_put(parts.whole);
+	return done;
+}

@@ -1,0 +1,299 @@
+#include "serve.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "json.h"
+#include "log.h"
+#include "memory.h"
+#include "phoenix.h"
+#include "server.h"
+#include "websocket_events.h"
+
+#define MARKS_MS     60000              /* a message can be sent again for nginx's deadline of 30 s, and then some */
+#define LINK_OUT_MAX (64 * 1024 * 1024) /* bytes that may wait for a link */
+#define HOUSE_MS     1000
+#define FLUSH_MS     2000
+
+/* --- a client's message --- */
+
+/* Answers with the end of the socket: nothing that was committed waits for it. */
+static void
+close_socket(struct loop_request *request, int code, const char *reason)
+{
+	struct answer *answers = NULL;
+	phoenix_close(&answer_new(&answers, request)->body, code, reason);
+	answers_send(answers);
+}
+
+static int64_t
+number_param(const struct loop_request *request, const char *name)
+{
+	const char *text = loop_param(request, name);
+	char *end;
+	if (!text || !*text)
+		return -1;
+	errno = 0;
+	long long number = strtoll(text, &end, 10);
+	return errno || *end || number < 0 ? -1 : number;
+}
+
+/* The one event of a request's body; false when it is none that a client can have sent. */
+static bool
+body_event(const struct loop_request *request, struct events_event *event)
+{
+	size_t len;
+	const char *body = loop_body(request, &len);
+	long used = events_decode((const uint8_t *)body, len, event);
+	return used > 0 && (size_t)used == len &&
+	       (event->type == EVENTS_TEXT || event->type == EVENTS_BINARY);
+}
+
+static bool
+alive(void *request)
+{
+	return loop_alive(request);
+}
+
+static void
+submit(struct server *server, struct message *message, int64_t position)
+{
+	struct loop_request *request = message->request;
+	void *old = NULL;
+	switch (engine_submit(server->engine, message, position, alive, &old)) {
+	case SUBMIT_TAKEN:
+		break;
+	case SUBMIT_REPEATED:
+		loop_drop(old);
+		break;
+	case SUBMIT_STALE:
+		loop_drop(request);
+		break;
+	}
+}
+
+/* Returns NULL after the socket was told that it can't go on. */
+static struct message *
+read_message(struct server *server, struct loop_request *request, struct socket *socket)
+{
+	struct events_event event;
+	struct message *message = memory_zeroed(1, sizeof(*message));
+	struct buffer reply = {0};
+	const char *why = "no event";
+	message->socket = socket;
+	socket->users++;
+	if (body_event(request, &event) &&
+	    phoenix_parse((int)socket->row.format, event.type == EVENTS_BINARY,
+	                  (const char *)event.data, event.len, message, &reply, &why)) {
+		message->request = request;
+		if (reply.len) {
+			message->answer = memory_alloc(sizeof(reply));
+			*(struct buffer *)message->answer = reply;
+		}
+		return message;
+	}
+	log_line("socket %s: malformed frame: %s", socket->row.token, why);
+	close_socket(request, 1011, "");
+	message_free(message);
+	(void)server;
+	return NULL;
+}
+
+static void
+message_request(struct server *server, struct loop_request *request, const char *token)
+{
+	struct socket *socket = engine_find(server->engine, token);
+	int64_t number = number_param(request, "SEANCE_MESSAGE");
+	int64_t position = number_param(request, "SEANCE_POSITION");
+	if (!socket || number <= 0 || position < 0) {
+		close_socket(request, 1013, "unknown socket");
+		return;
+	}
+	struct message *message = read_message(server, request, socket);
+	if (!message)
+		return;
+	message->number = number;
+	submit(server, message, position);
+}
+
+static void
+take_request(void *context, struct loop_request *request)
+{
+	struct server *server = context;
+	const char *token = loop_param(request, "SEANCE_SOCKET");
+	engine_lock(server->engine);
+	if (token)
+		message_request(server, request, token);
+	else
+		connect_request(server, request);
+	engine_unlock(server->engine);
+}
+
+/* --- a turn --- */
+
+static void
+close_laggard(void *context, struct socket *socket)
+{
+	(void)context;
+	if (socket->link)
+		link_close(socket->link, socket->handle, 1013, "too far behind");
+}
+
+static int
+keep_house(struct server *server)
+{
+	int64_t now = engine_now();
+	if (now - server->housed_ms >= HOUSE_MS) {
+		server->housed_ms = now;
+		engine_house(server->engine, links_floor(server), close_laggard, server);
+	}
+	int due = engine_due(server->engine);
+	return due < 0 || due > HOUSE_MS ? HOUSE_MS : due;
+}
+
+static int
+end_turn(void *context)
+{
+	struct server *server = context;
+	struct commit_result result;
+	struct answer *answers = NULL;
+	engine_lock(server->engine);
+	engine_commit(server->engine, &result);
+	deliver_result(server, &result, &answers);
+	connect_done(server, &answers);
+	link_server_flush(server->links);
+	commit_result_release(&result);
+	int due = keep_house(server);
+	engine_unlock(server->engine);
+	answers_send(answers);
+	return due;
+}
+
+/* --- hooks --- */
+
+static bool
+run_begin(void *context, const char *token, int64_t number, int *slot)
+{
+	struct server *server = context;
+	*slot = -1;
+	if (*token && poison_deaths(server->poison, token, number) >= POISON_DEATHS) {
+		loop_block_begin(server->loop);
+		return false;
+	}
+	*slot = poison_enter(server->poison, token, number);
+	loop_block_begin(server->loop);
+	return true;
+}
+
+static void
+run_end(void *context, int slot)
+{
+	struct server *server = context;
+	loop_block_end(server->loop);
+	poison_leave(server->poison, slot);
+}
+
+static void
+say(void *context, const char *line)
+{
+	(void)context;
+	log_line("%s", line);
+}
+
+/* --- start and end --- */
+
+static struct loop *stopped_loop; /* for the signal handler */
+
+static void
+on_stop(int signal)
+{
+	(void)signal;
+	loop_stop(stopped_loop);
+}
+
+static void
+catch_stop(struct loop *loop)
+{
+	struct sigaction action = {.sa_handler = on_stop};
+	stopped_loop = loop;
+	sigaction(SIGTERM, &action, NULL);
+}
+
+static struct engine *
+open_engine(struct server *server, const struct serve_setup *setup)
+{
+	const struct options *options = setup->options;
+	char path[4096];
+	char *error = NULL;
+	snprintf(path, sizeof(path), "%s/seance.db", options->dir);
+	struct store *store = store_open_sqlite(path, options->durability, &error);
+	if (!store) {
+		log_line("%s", error);
+		free(error);
+		return NULL;
+	}
+	struct engine_limits limits = {
+		.sockets = options->max_sockets,
+		.sockets_per_address = options->max_sockets_per_address,
+		.joins_per_socket = options->max_joins,
+		.state_bytes = options->state_bytes,
+		.cache_bytes = options->cache_bytes,
+		.log_rows = options->log_rows,
+		.grace_ms = (int64_t)options->grace_s * 1000,
+		.marks_ms = MARKS_MS,
+	};
+	struct engine_hooks hooks = {server, run_begin, run_end, say};
+	return engine_open(store, &limits, &hooks, setup->on_connect, setup->channels);
+}
+
+/* Tells that all is opened, and waits until the process before this one has gone. */
+static bool
+wait_for_go(const struct serve_setup *setup)
+{
+	char byte = 0;
+	if (write(setup->ready_fd, "r", 1) != 1)
+		return false;
+	close(setup->ready_fd);
+	ssize_t n;
+	do
+		n = read(setup->go_fd, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	return n == 1;
+}
+
+static void
+serve(struct server *server, const struct serve_setup *setup)
+{
+	struct loop_handler handler = {server, take_request, end_turn};
+	struct link_handler links = links_handler(server);
+	server->loop = loop_new(setup->program_fd, &handler, server->options->message_bytes + 64,
+	                        server->options->spares);
+	loop_set_limit(server->loop, server->options->callback_s);
+	server->links = link_server_new(server->loop, setup->link_fd, LINK_OUT_MAX, &links);
+	catch_stop(server->loop);
+	if (!loop_run(server->loop)) {
+		log_line("a callback did not end in time");
+		_exit(0); /* what was committed is stored; threads may still be about */
+	}
+	link_server_free(server->links, FLUSH_MS);
+	loop_free(server->loop);
+}
+
+int
+serve_run(const struct serve_setup *setup)
+{
+	struct server server = {.options = setup->options, .poison = setup->poison};
+	server.engine = open_engine(&server, setup);
+	if (!server.engine)
+		return 1;
+	bool ready = wait_for_go(setup) && engine_restore(server.engine);
+	if (ready)
+		serve(&server, setup);
+	engine_close(server.engine);
+	free(server.linked.at);
+	return ready ? 0 : 1;
+}

@@ -1,0 +1,72 @@
+/*
+ * server - what the parts of the worker process share
+ *
+ *   serve.c     start and end; a request comes in, a turn ends
+ *   connect.c   a handshake: query, Origin, connect callback, redirect to where nginx holds it
+ *   deliver.c   what a commit led to: into answers, or over the links
+ *   links.c     what the nginx workers say
+ *
+ * All of it is used under the engine's lock.
+ */
+#ifndef SEANCE_SERVER_H
+#define SEANCE_SERVER_H
+
+#include "buffer.h"
+#include "engine.h"
+#include "link_server.h"
+#include "loop.h"
+#include "options.h"
+#include "poison.h"
+
+/* A handshake that waits for its socket to be stored. */
+struct handshake {
+	struct loop_request *request;
+	struct socket *socket;
+	bool phoenix;             /* the client offers the subprotocol "phoenix" */
+	struct handshake *next;
+};
+
+struct server {
+	const struct options *options;
+	struct engine *engine;
+	struct loop *loop;
+	struct link_server *links;
+	struct poison *poison;
+	struct handshake *handshakes;
+	struct link_list { struct link **at; size_t count, room; } linked;
+	int64_t housed_ms;        /* when house-keeping was last done */
+};
+
+/* An answer that is ready to be sent without the lock. */
+struct answer {
+	struct loop_request *request;
+	struct buffer order;      /* value of Seance-Order */
+	struct buffer body;
+	bool plain;               /* body is the whole answer, headers too */
+	struct answer *next;
+};
+
+/* --- connect.c --- */
+void connect_request(struct server *server, struct loop_request *request);
+
+/* connect_done - appends the answers of all handshakes whose sockets are stored, or could not be */
+void connect_done(struct server *server, struct answer **answers);
+
+/* --- deliver.c --- */
+
+/* answer_new - appends an empty answer to a list */
+struct answer *answer_new(struct answer **list, struct loop_request *request);
+
+/* deliver_result - everything a commit led to: link messages are queued, answers appended */
+void deliver_result(struct server *server, struct commit_result *result, struct answer **answers);
+
+/* answers_send - sends and frees; without the lock */
+void answers_send(struct answer *answers);
+
+/* --- links.c --- */
+struct link_handler links_handler(struct server *server);
+
+/* links_floor - the lowest commit that some link has not acknowledged */
+int64_t links_floor(const struct server *server);
+
+#endif
