@@ -101,6 +101,17 @@ static size_t write_length(uint8_t *out, size_t len)
 	return 4;
 }
 
+uint8_t *fcgi_pair(uint8_t *out, const char *name, size_t name_len, const void *value,
+                   size_t value_len)
+{
+	out += write_length(out, name_len);
+	out += write_length(out, value_len);
+	memcpy(out, name, name_len);
+	if (value_len > 0)
+		memcpy(out + name_len, value, value_len);
+	return out + name_len + value_len;
+}
+
 void fcgi_stream_pair(struct fcgi_stream *stream, const char *name, size_t name_len,
                       const void *value, size_t value_len)
 {

@@ -35,6 +35,10 @@ uint8_t *fcgi_begin(uint8_t *out);
 /* fcgi_pair_size - bytes of a name-value pair */
 size_t fcgi_pair_size(size_t name_len, size_t value_len);
 
+/* fcgi_pair - writes a name-value pair (3.4), each below 2^31 bytes; returns out behind it */
+uint8_t *fcgi_pair(uint8_t *out, const char *name, size_t name_len, const void *value,
+                   size_t value_len);
+
 /* fcgi_stream_size - bytes of a stream of so much content: records' heads and the end mark included */
 size_t fcgi_stream_size(size_t content);
 

@@ -1,0 +1,687 @@
+/*
+ * ngx_http_seance_module - directives, the handshake, the worker's beginning and end
+ */
+#include "link.h"
+#include "message.h"
+#include "module.h"
+#include "pool.h"
+#include "socket.h"
+#include "table.h"
+
+#include <ngx_event.h>
+#include <ngx_event_connect.h>
+#include <ngx_sha1.h>
+#include <sys/random.h>
+
+#define KEEPER_MS  60000   /* any time does: the keeper only has to exist */
+#define KEY_LEN    24
+#define ACCEPT_LEN 28
+#define GUID       "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+struct main_conf {
+	ngx_array_t links;         /* of struct seance_link * */
+	ngx_array_t pools;         /* of struct seance_pool * */
+};
+
+/* The worker */
+
+static ngx_uint_t kept;
+static ngx_event_t keeper;
+static ngx_connection_t keeper_dummy;
+static uint64_t tag;
+static ngx_uint_t started;     /* this process is one that holds sockets */
+
+void
+seance_keep(void)
+{
+	if (kept++ == 0)
+		ngx_add_timer(&keeper, KEEPER_MS);
+}
+
+void
+seance_unkeep(void)
+{
+	if (--kept == 0)
+		ngx_del_timer(&keeper);
+}
+
+static void
+keeper_again(ngx_event_t *ev)
+{
+	ngx_add_timer(ev, KEEPER_MS);
+}
+
+ngx_msec_t
+seance_back_off(ngx_msec_t delay, ngx_msec_t min, ngx_msec_t max)
+{
+	if (delay < min)
+		return min;
+	return delay * 2 < max ? delay * 2 : max;
+}
+
+uint64_t
+seance_worker_tag(void)
+{
+	return tag;
+}
+
+static uint64_t
+draw_tag(void)
+{
+	uint64_t drawn;
+
+	if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
+		drawn = (uint64_t) ngx_random() << 32 ^ (uint64_t) ngx_random() ^ (uint64_t) ngx_pid << 16;
+	return drawn;
+}
+
+ngx_connection_t *
+seance_connect(struct sockaddr_un *address, ngx_str_t *name)
+{
+	ngx_peer_connection_t pc;
+	ngx_log_t quiet = *ngx_cycle->log;
+	ngx_int_t rc;
+
+	quiet.log_level = 0;
+	ngx_memzero(&pc, sizeof pc);
+	pc.sockaddr = (struct sockaddr *) address;
+	pc.socklen = sizeof *address;
+	pc.name = name;
+	pc.get = ngx_event_get_peer;
+	pc.log = &quiet;
+	pc.log_error = NGX_ERROR_ERR;
+	rc = ngx_event_connect_peer(&pc);
+	if (rc != NGX_OK && rc != NGX_AGAIN) {
+		if (pc.connection != NULL)
+			ngx_close_connection(pc.connection);
+		return NULL;
+	}
+	pc.connection->log = ngx_cycle->log;
+	pc.connection->read->log = ngx_cycle->log;
+	pc.connection->write->log = ngx_cycle->log;
+	return pc.connection;
+}
+
+static ngx_int_t
+init_process(ngx_cycle_t *cycle)
+{
+	struct main_conf *main;
+	struct seance_link **links;
+
+	/* cache manager and loader come here, too */
+	if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+		return NGX_OK;
+	main = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_seance_module);
+	if (main == NULL)
+		return NGX_OK;
+	started = 1;
+	tag = draw_tag();
+	keeper_dummy.fd = (ngx_socket_t) -1;
+	keeper.handler = keeper_again;
+	keeper.data = &keeper_dummy;
+	keeper.log = cycle->log;
+	seance_sockets_init();
+	links = main->links.elts;
+	for (ngx_uint_t i = 0; i < main->links.nelts; i++)
+		seance_link_start(links[i]);
+	return NGX_OK;
+}
+
+static void
+exit_process(ngx_cycle_t *cycle)
+{
+	struct main_conf *main = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_seance_module);
+	struct seance_pool **pools;
+	struct seance_link **links;
+
+	if (!started || main == NULL)
+		return;
+	pools = main->pools.elts;
+	for (ngx_uint_t i = 0; i < main->pools.nelts; i++)
+		seance_pool_exit(pools[i]);
+	seance_sockets_exit();
+	links = main->links.elts;
+	for (ngx_uint_t i = 0; i < main->links.nelts; i++)
+		seance_link_exit(links[i]);
+}
+
+/* The handshake (RFC 6455, 4.2) */
+
+static ngx_table_elt_t *
+find_header(ngx_http_request_t *r, const char *name, ngx_uint_t *count)
+{
+	ngx_table_elt_t *found = NULL;
+	size_t len = ngx_strlen(name);
+
+	*count = 0;
+	for (ngx_list_part_t *part = &r->headers_in.headers.part; part != NULL; part = part->next) {
+		ngx_table_elt_t *h = part->elts;
+
+		for (ngx_uint_t i = 0; i < part->nelts; i++) {
+			if (h[i].key.len == len && ngx_strncmp(h[i].lowcase_key, name, len) == 0) {
+				found = &h[i];
+				(*count)++;
+			}
+		}
+	}
+	return found;
+}
+
+static ngx_uint_t
+has_token(const ngx_str_t *value, const char *token)
+{
+	size_t len = ngx_strlen(token);
+	u_char *p = value->data, *end = p + value->len;
+
+	while (p < end) {
+		u_char *from, *to;
+
+		while (p < end && (*p == ' ' || *p == '\t' || *p == ','))
+			p++;
+		from = p;
+		while (p < end && *p != ',')
+			p++;
+		to = p;
+		while (to > from && (to[-1] == ' ' || to[-1] == '\t'))
+			to--;
+		if ((size_t) (to - from) == len && ngx_strncasecmp(from, (u_char *) token, len) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether any header of that name has the token. */
+static ngx_uint_t
+header_has(ngx_http_request_t *r, const char *name, const char *token)
+{
+	size_t len = ngx_strlen(name);
+
+	for (ngx_list_part_t *part = &r->headers_in.headers.part; part != NULL; part = part->next) {
+		ngx_table_elt_t *h = part->elts;
+
+		for (ngx_uint_t i = 0; i < part->nelts; i++)
+			if (h[i].key.len == len && ngx_strncmp(h[i].lowcase_key, name, len) == 0
+			    && has_token(&h[i].value, token))
+				return 1;
+	}
+	return 0;
+}
+
+/* 16 bytes in base64: 22 digits, the last of them with two bits only, and "==" */
+static ngx_uint_t
+key_valid(const ngx_str_t *key)
+{
+	if (key->len != KEY_LEN || key->data[22] != '=' || key->data[23] != '=')
+		return 0;
+	for (ngx_uint_t i = 0; i < 22; i++) {
+		u_char c = key->data[i];
+
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
+		      || c == '+' || c == '/'))
+			return 0;
+	}
+	return 1;
+}
+
+static ngx_table_elt_t *
+push_header(ngx_http_request_t *r, const char *name, const u_char *value, size_t len)
+{
+	ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
+
+	if (h == NULL)
+		return NULL;
+	ngx_memzero(h, sizeof *h);
+	h->hash = 1;
+	h->key.data = (u_char *) name;
+	h->key.len = ngx_strlen(name);
+	h->value.data = (u_char *) value;
+	h->value.len = len;
+	return h;
+}
+
+/* What an answer of the program left behind before it led here. */
+static void
+clear_head(ngx_http_request_t *r)
+{
+	ngx_http_clear_content_length(r);
+	ngx_http_clear_accept_ranges(r);
+	ngx_http_clear_last_modified(r);
+	ngx_http_clear_etag(r);
+	r->headers_out.content_type.len = 0;
+	r->headers_out.content_type_len = 0;
+}
+
+static ngx_int_t
+refuse_version(ngx_http_request_t *r)
+{
+	static const u_char version[] = "13", protocol[] = "websocket";
+	ngx_int_t rc;
+
+	clear_head(r);
+	r->headers_out.status = 426;
+	ngx_str_set(&r->headers_out.status_line, "426 Upgrade Required");
+	r->headers_out.content_length_n = 0;
+	if (push_header(r, "Sec-WebSocket-Version", version, 2) == NULL
+	    || push_header(r, "Upgrade", protocol, 9) == NULL)
+		return NGX_ERROR;
+	rc = ngx_http_send_header(r);
+	if (rc == NGX_ERROR || rc > NGX_OK || r->header_only)
+		return rc;
+	return ngx_http_send_special(r, NGX_HTTP_LAST);
+}
+
+/* NGX_OK with the client's key, or what the handler is to return. */
+static ngx_int_t
+check_handshake(ngx_http_request_t *r, ngx_str_t *key)
+{
+	ngx_table_elt_t *h;
+	ngx_uint_t count;
+
+	/* X-Accel-Redirect has made the method GET: the request line tells what it was */
+	if (r->method != NGX_HTTP_GET || r->request_line.len < 4
+	    || ngx_strncmp(r->request_line.data, "GET ", 4) != 0)
+		return NGX_HTTP_BAD_REQUEST;
+	if (r->http_version != NGX_HTTP_VERSION_11 || r->headers_in.content_length_n > 0
+	    || r->headers_in.chunked)
+		return NGX_HTTP_BAD_REQUEST;
+	if (!header_has(r, "upgrade", "websocket") || !header_has(r, "connection", "upgrade"))
+		return NGX_HTTP_BAD_REQUEST;
+	h = find_header(r, "sec-websocket-version", &count);
+	if (count != 1 || h->value.len != 2 || ngx_strncmp(h->value.data, "13", 2) != 0) {
+		ngx_int_t rc = refuse_version(r);
+
+		return rc == NGX_OK ? NGX_DONE : rc;
+	}
+	h = find_header(r, "sec-websocket-key", &count);
+	if (count != 1 || !key_valid(&h->value))
+		return NGX_HTTP_BAD_REQUEST;
+	*key = h->value;
+	return NGX_OK;
+}
+
+static ngx_uint_t
+id_valid(const ngx_str_t *id)
+{
+	if (id->len == 0 || id->len > LINK_ID_MAX)
+		return 0;
+	for (size_t i = 0; i < id->len; i++) {
+		u_char c = id->data[i];
+
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
+		      || c == '-' || c == '_'))
+			return 0;
+	}
+	return 1;
+}
+
+/* A token of RFC 7230, 3.2.6 */
+static ngx_uint_t
+token_valid(const ngx_str_t *token)
+{
+	for (size_t i = 0; i < token->len; i++) {
+		u_char c = token->data[i];
+
+		if (c <= ' ' || c >= 127 || ngx_strchr("()<>@,;:\\\"/[]?={}", c) != NULL)
+			return 0;
+	}
+	return token->len > 0;
+}
+
+static ngx_str_t
+last_segment(ngx_str_t path)
+{
+	size_t at = path.len;
+
+	while (at > 0 && path.data[at - 1] != '/')
+		at--;
+	return (ngx_str_t) { path.len - at, path.data + at };
+}
+
+/* Where the redirect leads: .../websocket/ID?protocol=NAME.  Other kinds have their place here. */
+static ngx_int_t
+read_target(ngx_http_request_t *r, ngx_str_t *id, ngx_str_t *protocol)
+{
+	ngx_str_t kind, parent = r->uri;
+
+	*id = last_segment(r->uri);
+	parent.len -= ngx_min(id->len + 1, parent.len);
+	kind = last_segment(parent);
+	ngx_str_null(protocol);
+	if (kind.len != 9 || ngx_strncmp(kind.data, "websocket", 9) != 0) {
+		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: nothing to hold at \"%V\"", &r->uri);
+		return NGX_HTTP_INTERNAL_SERVER_ERROR;
+	}
+	if (!id_valid(id)) {
+		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no valid id in \"%V\"", &r->uri);
+		return NGX_HTTP_INTERNAL_SERVER_ERROR;
+	}
+	if (ngx_http_arg(r, (u_char *) "protocol", 8, protocol) == NGX_OK && !token_valid(protocol)) {
+		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no valid protocol in \"%V\"",
+		    &r->args);
+		return NGX_HTTP_INTERNAL_SERVER_ERROR;
+	}
+	return NGX_OK;
+}
+
+static ngx_int_t
+accept_value(ngx_http_request_t *r, const ngx_str_t *key, ngx_str_t *value)
+{
+	u_char digest[20];
+	ngx_str_t src = { sizeof digest, digest };
+	ngx_sha1_t sha1;
+
+	value->data = ngx_pnalloc(r->pool, ngx_base64_encoded_length(sizeof digest));
+	if (value->data == NULL)
+		return NGX_ERROR;
+	ngx_sha1_init(&sha1);
+	ngx_sha1_update(&sha1, key->data, key->len);
+	ngx_sha1_update(&sha1, GUID, sizeof GUID - 1);
+	ngx_sha1_final(digest, &sha1);
+	ngx_encode_base64(value, &src);
+	return NGX_OK;
+}
+
+static ngx_int_t
+send_handshake(ngx_http_request_t *r, const ngx_str_t *key, const ngx_str_t *protocol)
+{
+	static const u_char websocket[] = "websocket";
+	ngx_str_t value;
+	ngx_int_t rc;
+
+	if (accept_value(r, key, &value) != NGX_OK)
+		return NGX_ERROR;
+	clear_head(r);
+	r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
+	ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
+	r->keepalive = 0;
+	if (push_header(r, "Upgrade", websocket, 9) == NULL
+	    || push_header(r, "Sec-WebSocket-Accept", value.data, value.len) == NULL)
+		return NGX_ERROR;
+	if (protocol->len > 0
+	    && push_header(r, "Sec-WebSocket-Protocol", protocol->data, protocol->len) == NULL)
+		return NGX_ERROR;
+	rc = ngx_http_send_header(r);
+	if (rc == NGX_ERROR || rc > NGX_OK)
+		return rc;
+	if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR || r->connection->error)
+		return NGX_ERROR;
+	return ngx_tcp_nodelay(r->connection);
+}
+
+static ngx_int_t
+handler(ngx_http_request_t *r)
+{
+	struct seance_conf *conf = ngx_http_get_module_loc_conf(r, ngx_http_seance_module);
+	ngx_str_t key, id, protocol;
+	size_t params_len;
+	u_char *params;
+	ngx_int_t rc;
+
+	if (r != r->main || !r->internal)
+		return NGX_HTTP_NOT_FOUND;
+	rc = check_handshake(r, &key);
+	if (rc != NGX_OK)
+		return rc == NGX_DONE ? NGX_OK : rc;
+	rc = read_target(r, &id, &protocol);
+	if (rc != NGX_OK)
+		return rc;
+	if (seance_params_encode(r, conf, &params, &params_len) != NGX_OK)
+		return NGX_HTTP_INTERNAL_SERVER_ERROR;
+	rc = send_handshake(r, &key, &protocol);
+	if (rc != NGX_OK) {
+		free(params);
+		return rc;
+	}
+	if (seance_socket_start(r, conf, &id, params, params_len) != NGX_OK)
+		return NGX_ERROR;
+	r->main->count++;
+	return NGX_DONE;
+}
+
+/* Configuration */
+
+char *
+seance_address(ngx_str_t *value, struct sockaddr_un *address, ngx_str_t *name)
+{
+	if (value->len <= 5 || ngx_strncmp(value->data, "unix:", 5) != 0)
+		return "must name a unix socket, unix:/path";
+	if (value->len - 5 >= sizeof address->sun_path)
+		return "has a path that is too long for a unix socket";
+	ngx_memzero(address, sizeof *address);
+	address->sun_family = AF_UNIX;
+	ngx_memcpy(address->sun_path, value->data + 5, value->len - 5);
+	*name = *value;
+	return NULL;
+}
+
+/* The link of a name; made when it is not there yet, so that it may be defined later. */
+static struct seance_link *
+find_link(ngx_conf_t *cf, ngx_str_t *name)
+{
+	struct main_conf *main = ngx_http_conf_get_module_main_conf(cf, ngx_http_seance_module);
+	struct seance_link **links = main->links.elts, **place, *link;
+
+	for (ngx_uint_t i = 0; i < main->links.nelts; i++)
+		if (links[i]->name.len == name->len
+		    && ngx_strncmp(links[i]->name.data, name->data, name->len) == 0)
+			return links[i];
+	place = ngx_array_push(&main->links);
+	link = ngx_pcalloc(cf->pool, sizeof *link);
+	if (place == NULL || link == NULL)
+		return NULL;
+	*place = link;
+	link->name = *name;
+	seance_link_init(link);
+	return link;
+}
+
+static char *
+set_link(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+	ngx_str_t *value = cf->args->elts;
+	struct seance_link *link = find_link(cf, &value[1]);
+
+	if (link == NULL)
+		return NGX_CONF_ERROR;
+	if (link->path.data != NULL)
+		return "is duplicate";
+	return seance_address(&value[2], &link->address, &link->path);
+}
+
+static char *
+set_hold(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+	struct seance_conf *location = conf;
+	ngx_str_t *value = cf->args->elts;
+	ngx_http_core_loc_conf_t *clcf;
+
+	if (location->link != NULL)
+		return "is duplicate";
+	location->link = find_link(cf, &value[1]);
+	if (location->link == NULL)
+		return NGX_CONF_ERROR;
+	clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+	clcf->handler = handler;
+	return NGX_CONF_OK;
+}
+
+static char *
+set_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+	struct main_conf *main = ngx_http_conf_get_module_main_conf(cf, ngx_http_seance_module);
+	struct seance_conf *location = conf;
+	ngx_str_t *value = cf->args->elts;
+	struct seance_pool **place, *pool;
+
+	if (location->pool != NULL)
+		return "is duplicate";
+	place = ngx_array_push(&main->pools);
+	pool = ngx_pcalloc(cf->pool, sizeof *pool);
+	if (place == NULL || pool == NULL)
+		return NGX_CONF_ERROR;
+	*place = pool;
+	location->pool = pool;
+	seance_pool_init(pool);
+	return seance_address(&value[1], &pool->address, &pool->name);
+}
+
+static char *
+set_param(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+	static const char *own[] = { "REQUEST_METHOD", "CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_CONNECTION_ID",
+	                             "SEANCE_SOCKET", "SEANCE_MESSAGE", "SEANCE_WORKER", "SEANCE_POSITION" };
+	struct seance_conf *location = conf;
+	ngx_str_t *value = cf->args->elts;
+	ngx_http_compile_complex_value_t compile;
+	struct seance_param *param;
+
+	for (ngx_uint_t i = 0; i < sizeof own / sizeof own[0]; i++)
+		if (ngx_strcasecmp(value[1].data, (u_char *) own[i]) == 0)
+			return "names a parameter that the module sends itself";
+	if (location->params == NULL) {
+		location->params = ngx_array_create(cf->pool, 4, sizeof *param);
+		if (location->params == NULL)
+			return NGX_CONF_ERROR;
+	}
+	param = ngx_array_push(location->params);
+	if (param == NULL)
+		return NGX_CONF_ERROR;
+	ngx_memzero(param, sizeof *param);
+	param->name = value[1];
+	ngx_memzero(&compile, sizeof compile);
+	compile.cf = cf;
+	compile.value = &value[2];
+	compile.complex_value = &param->value;
+	return ngx_http_compile_complex_value(&compile) == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+static void *
+create_main_conf(ngx_conf_t *cf)
+{
+	struct main_conf *main = ngx_pcalloc(cf->pool, sizeof *main);
+
+	if (main == NULL || ngx_array_init(&main->links, cf->pool, 2, sizeof(void *)) != NGX_OK
+	    || ngx_array_init(&main->pools, cf->pool, 2, sizeof(void *)) != NGX_OK)
+		return NULL;
+	return main;
+}
+
+static void *
+create_location(ngx_conf_t *cf)
+{
+	struct seance_conf *location = ngx_pcalloc(cf->pool, sizeof *location);
+
+	if (location == NULL)
+		return NULL;
+	location->connections = NGX_CONF_UNSET_UINT;
+	location->message_size = NGX_CONF_UNSET_SIZE;
+	location->queue = NGX_CONF_UNSET_SIZE;
+	location->buffer = NGX_CONF_UNSET_SIZE;
+	location->buffer_limit = NGX_CONF_UNSET_SIZE;
+	location->held_back = NGX_CONF_UNSET_UINT;
+	location->idle_timeout = NGX_CONF_UNSET_MSEC;
+	location->deadline = NGX_CONF_UNSET_MSEC;
+	location->close_timeout = NGX_CONF_UNSET_MSEC;
+	return location;
+}
+
+static char *
+check_location(ngx_conf_t *cf, struct seance_conf *location)
+{
+	const char *why = NULL;
+
+	if (location->pool == NULL)
+		why = "\"seance_hold\" needs \"seance_pass\"";
+	else if (location->connections == 0)
+		why = "\"seance_connections\" must not be 0";
+	else if (location->buffer_limit < location->buffer)
+		why = "\"seance_buffer_limit\" must not be below \"seance_buffer\"";
+	if (why != NULL) {
+		ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "%s", why);
+		return NGX_CONF_ERROR;
+	}
+	location->pool->max = location->connections;
+	location->link->deadline = ngx_max(location->link->deadline, location->deadline);
+	return NGX_CONF_OK;
+}
+
+static char *
+merge_location(ngx_conf_t *cf, void *parent, void *child)
+{
+	struct seance_conf *outer = parent, *location = child;
+
+	if (location->pool == NULL)
+		location->pool = outer->pool;
+	if (location->params == NULL)
+		location->params = outer->params;
+	ngx_conf_merge_uint_value(location->connections, outer->connections, 64);
+	ngx_conf_merge_size_value(location->message_size, outer->message_size, 1024 * 1024);
+	ngx_conf_merge_size_value(location->queue, outer->queue, 64 * 1024);
+	ngx_conf_merge_size_value(location->buffer, outer->buffer, 256 * 1024);
+	ngx_conf_merge_size_value(location->buffer_limit, outer->buffer_limit, 16 * 1024 * 1024);
+	ngx_conf_merge_uint_value(location->held_back, outer->held_back, 64);
+	ngx_conf_merge_msec_value(location->idle_timeout, outer->idle_timeout, 60000);
+	ngx_conf_merge_msec_value(location->deadline, outer->deadline, 30000);
+	ngx_conf_merge_msec_value(location->close_timeout, outer->close_timeout, 5000);
+	return location->link != NULL ? check_location(cf, location) : NGX_CONF_OK;
+}
+
+/* Every name that a location holds for must have a link. */
+static char *
+init_main_conf(ngx_conf_t *cf, void *conf)
+{
+	struct main_conf *main = conf;
+	struct seance_link **links = main->links.elts;
+
+	for (ngx_uint_t i = 0; i < main->links.nelts; i++) {
+		if (links[i]->path.data == NULL) {
+			ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "no \"seance_link\" is named \"%V\"",
+			    &links[i]->name);
+			return NGX_CONF_ERROR;
+		}
+	}
+	return NGX_CONF_OK;
+}
+
+#define ANYWHERE  (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF)
+#define SETTING(name, set, field) \
+	{ ngx_string(name), ANYWHERE | NGX_CONF_TAKE1, set, NGX_HTTP_LOC_CONF_OFFSET, \
+	  offsetof(struct seance_conf, field), NULL }
+
+static ngx_command_t commands[] = {
+	{ ngx_string("seance_link"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE2, set_link,
+	  NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+	{ ngx_string("seance_hold"), NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set_hold,
+	  NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
+	{ ngx_string("seance_pass"), ANYWHERE | NGX_CONF_TAKE1, set_pass, NGX_HTTP_LOC_CONF_OFFSET, 0,
+	  NULL },
+	{ ngx_string("seance_param"), ANYWHERE | NGX_CONF_TAKE2, set_param, NGX_HTTP_LOC_CONF_OFFSET, 0,
+	  NULL },
+	SETTING("seance_connections", ngx_conf_set_num_slot, connections),
+	SETTING("seance_message_size", ngx_conf_set_size_slot, message_size),
+	SETTING("seance_queue", ngx_conf_set_size_slot, queue),
+	SETTING("seance_buffer", ngx_conf_set_size_slot, buffer),
+	SETTING("seance_buffer_limit", ngx_conf_set_size_slot, buffer_limit),
+	SETTING("seance_held_back", ngx_conf_set_num_slot, held_back),
+	SETTING("seance_idle_timeout", ngx_conf_set_msec_slot, idle_timeout),
+	SETTING("seance_deadline", ngx_conf_set_msec_slot, deadline),
+	SETTING("seance_close_timeout", ngx_conf_set_msec_slot, close_timeout),
+	ngx_null_command
+};
+
+static ngx_http_module_t context = {
+	.create_main_conf = create_main_conf,
+	.init_main_conf = init_main_conf,
+	.create_loc_conf = create_location,
+	.merge_loc_conf = merge_location,
+};
+
+ngx_module_t ngx_http_seance_module = {
+	NGX_MODULE_V1,
+	.ctx = &context,
+	.commands = commands,
+	.type = NGX_HTTP_MODULE,
+	.init_process = init_process,
+	.exit_process = exit_process,
+	NGX_MODULE_V1_PADDING
+};

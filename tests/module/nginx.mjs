@@ -1,0 +1,183 @@
+// A real nginx in a folder of its own, on a free loopback port, with the module loaded.
+import { spawn, execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
+
+// The module's file: SEANCE_MODULE names another one (one with sanitizers).
+export const modulePath = process.env.SEANCE_MODULE ?? join(root, 'build/module/ngx_http_seance_module.so')
+
+export const nginxBinary = process.env.NGINX ?? ['/usr/sbin/nginx', '/usr/bin/nginx'].find(existsSync) ?? 'nginx'
+
+export const sleep = ms => new Promise(done => setTimeout(done, ms))
+
+// Waits until `what` returns something true; every wait has a limit.
+export async function until(what, name = 'condition', ms = 10000) {
+	const end = Date.now() + ms
+	for (;;) {
+		const value = await what()
+		if (value) return value
+		if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${name}`)
+		await sleep(5)
+	}
+}
+
+export const alive = pid => {
+	try { return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ') } catch { return false }
+}
+
+export function children(pid) {
+	try {
+		return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+	} catch { return [] }
+}
+
+// Descriptors that a process has open.
+export const descriptors = pid => readdirSync(`/proc/${pid}/fd`).length
+
+// Kilobytes of memory of its own that a process has (not shared with files).
+export const privateMemory = pid =>
+	Number(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8').match(/Private_Dirty:\s+(\d+)/)[1])
+
+export async function freePort() {
+	const server = net.createServer()
+	await new Promise(done => server.listen(0, '127.0.0.1', done))
+	const { port } = server.address()
+	await new Promise(done => server.close(done))
+	return port
+}
+
+// A folder for a test; short, since a unix socket's path is.
+export const temporary = () => mkdtempSync(join(tmpdir(), 'seance-'))
+
+const defaults = {
+	main: '',        // in the main context
+	events: '',
+	http: '',        // in http {}
+	server: '',      // in server {}
+	hold: '',        // in the module's location
+	connect: '',     // in the location that leads to the program
+	processes: 1,
+	connections: 4096,
+	listen: port => `listen 127.0.0.1:${port};`,
+}
+
+// startNginx({dir, program, link, ...}): program and link are unix sockets' paths (without
+// "unix:").  With conf(port, dir) a whole configuration can be given instead.
+export async function startNginx(options = {}) {
+	const o = { ...defaults, ...options }
+	const dir = o.dir ?? temporary()
+	const port = o.port ?? await freePort()
+	const program = o.program ?? join(dir, 'program.sock')
+	const link = o.link ?? join(dir, 'link.sock')
+	const pidFile = join(dir, 'nginx.pid')
+	const errorLog = join(dir, 'error.log')
+	const compose = extra => {
+		const p = { ...o, ...extra }
+		return p.conf ? p.conf(port, dir) : `
+load_module ${modulePath};
+daemon off; pid ${pidFile}; error_log ${errorLog} info;
+user root; worker_processes ${p.processes}; worker_rlimit_nofile 20000; ${p.main}
+events { worker_connections ${p.connections}; ${p.events} }
+http {
+	access_log ${join(dir, 'access.log')};
+	client_body_temp_path ${dir}/t1; proxy_temp_path ${dir}/t2; fastcgi_temp_path ${dir}/t3;
+	uwsgi_temp_path ${dir}/t4; scgi_temp_path ${dir}/t5;
+	seance_link main unix:${link};
+	${p.http}
+	server {
+		${p.listen(port)}
+		${p.server}
+		location / {
+			fastcgi_pass unix:${program};
+			fastcgi_param REQUEST_METHOD $request_method; fastcgi_param REQUEST_URI $request_uri;
+			fastcgi_param QUERY_STRING $query_string; fastcgi_param CONTENT_LENGTH $content_length;
+			fastcgi_param REMOTE_ADDR $remote_addr;
+			${p.connect}
+		}
+		location /_hold/ { internal; seance_hold main; seance_pass unix:${program}; ${p.hold} }
+	}
+}`
+	}
+	const file = join(dir, 'nginx.conf')
+	writeFileSync(file, compose({}))
+	// a module with AddressSanitizer in it needs its library first; nginx itself never frees some
+	// of what it has at its end, so leaks are looked for in what the module says (vanish.mjs)
+	const env = { ...process.env, ...o.env }
+	const child = spawn(nginxBinary, ['-c', file, '-p', dir, '-e', errorLog], { stdio: ['ignore', 'pipe', 'pipe'], env })
+	let output = ''
+	child.stdout.on('data', d => { output += d })
+	child.stderr.on('data', d => { output += d })
+	let exited = null
+	const exit = new Promise(done => child.on('exit', (code, signal) => { exited = code ?? signal; done() }))
+	const log = () => existsSync(errorLog) ? readFileSync(errorLog, 'utf8') : ''
+	const self = {
+		dir, port, program, link, pid: child.pid, log,
+		output: () => output,
+		access: () => readFileSync(join(dir, 'access.log'), 'utf8'),
+		// pids of the worker processes, old ones that still hold something included
+		workers: () => children(child.pid).filter(alive),
+		signal: name => process.kill(child.pid, name),
+		// reload(extra): with another configuration, if given; returns when a new worker is there
+		async reload(extra) {
+			if (extra) writeFileSync(file, compose(extra))
+			const before = new Set(self.workers())
+			process.kill(child.pid, 'SIGHUP')
+			await until(() => self.workers().some(pid => !before.has(pid)), 'a new worker')
+		},
+		async stop() {
+			if (exited === null) {
+				const workers = self.workers()
+				process.kill(child.pid, 'SIGTERM')
+				const timer = setTimeout(() => {
+					for (const pid of [child.pid, ...workers]) try { process.kill(pid, 'SIGKILL') } catch { /* gone */ }
+				}, 5000)
+				await exit
+				clearTimeout(timer)
+			}
+			if (!o.dir) rmSync(dir, { recursive: true, force: true })
+		},
+	}
+	try {
+		await until(() => {
+			if (exited !== null) throw new Error(`nginx has ended (${exited}): ${output}\n${log()}`)
+			return existsSync(pidFile) && self.workers().length >= Number(o.processes || 1) && reachable(port)
+		}, 'nginx to listen')
+	} catch (error) {
+		await self.stop()
+		throw error
+	}
+	return self
+}
+
+function reachable(port) {
+	return new Promise(done => {
+		const socket = net.connect(port, '127.0.0.1', () => { socket.destroy(); done(true) })
+		socket.on('error', () => done(false))
+	})
+}
+
+// nginx -t with a configuration: { ok, output }
+export function testConfiguration(text) {
+	const dir = temporary()
+	try {
+		const file = join(dir, 'nginx.conf')
+		writeFileSync(file, `load_module ${modulePath}; pid ${dir}/pid; error_log stderr; events {}\n${text}`)
+		try {
+			execFileSync(nginxBinary, ['-t', '-c', file, '-p', dir, '-e', 'stderr'], { stdio: 'pipe' })
+			return { ok: true, output: '' }
+		} catch (error) {
+			return { ok: false, output: String(error.stderr) }
+		}
+	} finally {
+		rmSync(dir, { recursive: true, force: true })
+	}
+}
+
+export const openFiles = pid => readdirSync(`/proc/${pid}/fd`).map(fd => {
+	try { return readlinkSync(`/proc/${pid}/fd/${fd}`) } catch { return '' }
+})
