@@ -370,7 +370,17 @@ apply_instance(struct engine *engine, struct instance *instance)
 	}
 	if (!instance->put)
 		instance->row = instance->next;
+}
+
+/* The last look at an instance: it may be freed. */
+static void
+unstage(struct engine *engine, struct instance *instance)
+{
 	instance->staged--;
+	if (instance->dead)
+		instance_die(engine, instance);
+	else
+		instance_forget(engine, instance);
 }
 
 static void
@@ -406,10 +416,8 @@ apply_row(struct engine *engine, struct staged *staged, struct commit_result *re
 		apply_join(engine, staged);
 	staged->join = NULL;
 	apply_message(engine, staged);
-	if (instance && instance->dead)
-		instance_die(engine, instance);
-	else if (instance && !(staged->ends && !instance->row.shared))
-		instance_forget(engine, instance);
+	if (instance)
+		unstage(engine, instance);
 }
 
 static void
