@@ -133,13 +133,14 @@ MODULE_FILE := build/module/ngx_http_seance_module.so
 MODULE ?= $(MODULE_FILE)
 
 module: $(MODULE_FILE)
-$(MODULE_FILE): $(wildcard nginx/module/*) build/module/nginx
-	nginx/module/build.sh
+$(MODULE_FILE): $(wildcard nginx/module/*) build/module/nginx-version
+	@echo "  NGINX $@"
+	@flock $(@D)/lock nginx/module/build.sh
 	@touch $@
-build/module/nginx: FORCE
+build/module/nginx-version: FORCE
 	@mkdir -p $(@D)
 	@{ PATH=$$PATH:/usr/sbin; nginx -V 2>&1; dpkg-query -W nginx-dev 2>&1; } >$@.new || true
-	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	@if cmp -s $@.new $@; then rm $@.new; else rm -f $(@D)/configured; mv $@.new $@; fi
 FORCE:
 
 # ---- test programs --------------------------------------------------------------------------------
