@@ -18,7 +18,7 @@ if [ ! -r "$source/conf_flags" ]; then
 fi
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-exec 9> "$out/lock"
+exec 9> "$out/building"
 flock 9                        # one at a time: builds may be started side by side
 tree=$out/nginx so=$out/ngx_http_seance_module.so
 version=$(sed -n 's/.*define NGINX_VERSION *"\(.*\)"/\1/p' "$source/src/core/nginx.h")
@@ -42,3 +42,4 @@ if ! cmp -s "$tree/objs/ngx_http_seance_module.so" "$so"; then
 	cp "$tree/objs/ngx_http_seance_module.so" "$so.new"
 	mv "$so.new" "$so"
 fi
+touch "$so"                    # for make: it is as new as its sources
