@@ -7,9 +7,9 @@
 
 struct faulty {
 	struct store store;
-	struct store *inner;       /* owned */
-	int writes_left;           /* the write that brings it to 0 fails; 0: none will */
-	enum store_status status;  /* what it fails with */
+	struct store *inner;      /* owned */
+	int writes_left;          /* the write that brings it to 0 fails; 0: none will */
+	enum store_status status; /* what it fails with */
 };
 
 static struct faulty *

@@ -26,8 +26,8 @@ enum memory_table { LOG, INSTANCES, SOCKETS, JOINS, MARKS, TABLES };
 struct memory {
 	struct store store;
 	struct table tables[TABLES];
-	int64_t newest[TABLES];        /* number given last, also to what is gone */
-	int64_t newest_begun[TABLES];  /* as it was when the transaction began */
+	int64_t newest[TABLES];       /* number given last, also to what is gone */
+	int64_t newest_begun[TABLES]; /* as it was when the transaction began */
 	struct journal journal;
 };
 
@@ -41,17 +41,20 @@ memory_of(struct store *store)
 
 struct shape {
 	size_t size;
-	size_t texts;                 /* how many members are texts */
-	const size_t *offsets;        /* where they are */
+	size_t texts;          /* how many members are texts */
+	const size_t *offsets; /* where they are */
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define SHAPE(type, offsets) { sizeof(type), COUNT(offsets), offsets }
+#define SHAPE(type, offsets)                  \
+	{                                         \
+		sizeof(type), COUNT(offsets), offsets \
+	}
 
 static const size_t record_texts[] = {
-	offsetof(struct store_record, ref),        offsetof(struct store_record, join_ref),
-	offsetof(struct store_record, event),      offsetof(struct store_record, operations),
-	offsetof(struct store_record, events),     offsetof(struct store_record, state),
+	offsetof(struct store_record, ref),    offsetof(struct store_record, join_ref),
+	offsetof(struct store_record, event),  offsetof(struct store_record, operations),
+	offsetof(struct store_record, events), offsetof(struct store_record, state),
 	offsetof(struct store_record, detail),
 };
 static const size_t instance_texts[] = {
@@ -67,7 +70,7 @@ static const size_t join_texts[] = {
 	offsetof(struct store_join, topic),
 	offsetof(struct store_join, join_ref),
 };
-static const size_t mark_texts[] = { offsetof(struct mark_row, name) };
+static const size_t mark_texts[] = {offsetof(struct mark_row, name)};
 
 static const struct shape shapes[TABLES] = {
 	[LOG] = SHAPE(struct store_record, record_texts),
@@ -133,7 +136,7 @@ set(struct memory *memory, enum memory_table table, int64_t number, const void *
 }
 
 static enum store_status
-delete(struct memory *memory, enum memory_table table, int64_t number)
+delete_row(struct memory *memory, enum memory_table table, int64_t number)
 {
 	if (get(memory, table, number) == NULL)
 		return STORE_NONE;
@@ -293,7 +296,7 @@ memory_instance_add(struct store *store, struct store_instance *instance, const 
 	if (instance->shared && find_shared(memory, instance->topic) != NULL)
 		return failed(memory, "the topic has a shared instance already");
 	instance->id = ++memory->newest[INSTANCES];
-	set(memory, INSTANCES, instance->id, &(struct state_row){ *instance, state });
+	set(memory, INSTANCES, instance->id, &(struct state_row){*instance, state});
 	return STORE_OK;
 }
 
@@ -322,7 +325,7 @@ memory_instance_put(struct store *store, const struct store_instance *instance, 
 static enum store_status
 memory_instance_delete(struct store *store, int64_t id)
 {
-	return delete(memory_of(store), INSTANCES, id);
+	return delete_row(memory_of(store), INSTANCES, id);
 }
 
 static enum store_status
@@ -402,7 +405,7 @@ memory_socket_delete(struct store *store, int64_t id)
 	struct memory *memory = memory_of(store);
 	struct table *joins = &memory->tables[JOINS];
 
-	if (delete(memory, SOCKETS, id) != STORE_OK)
+	if (delete_row(memory, SOCKETS, id) != STORE_OK)
 		return STORE_NONE;
 	for (size_t i = joins->count; i-- > 0;)
 		if (((const struct store_join *)joins->slots[i].row)->socket == id)
@@ -479,7 +482,7 @@ memory_mark_put(struct store *store, const char *name, int64_t value)
 
 	if (number == 0)
 		number = ++memory->newest[MARKS];
-	set(memory, MARKS, number, &(struct mark_row){ name, value });
+	set(memory, MARKS, number, &(struct mark_row){name, value});
 	return STORE_OK;
 }
 

@@ -62,7 +62,7 @@ insert(struct table *table, int64_t number, void *row)
 	table->slots = grow(table->slots, &table->room, table->count, sizeof(*table->slots));
 	slot = &table->slots[at];
 	memmove(slot + 1, slot, (table->count - at) * sizeof(*slot));
-	*slot = (struct table_slot){ .number = number, .row = row };
+	*slot = (struct table_slot){.number = number, .row = row};
 	table->count++;
 }
 
@@ -94,10 +94,9 @@ exchange(struct table *table, int64_t number, void *row)
 static void
 journal_add(struct journal *journal, struct table *table, int64_t number, void *row)
 {
-	struct journal_entry entry = { .table = table, .number = number, .row = row };
+	struct journal_entry entry = {.table = table, .number = number, .row = row};
 
-	journal->entries =
-		grow(journal->entries, &journal->room, journal->count, sizeof(*journal->entries));
+	journal->entries = grow(journal->entries, &journal->room, journal->count, sizeof(*journal->entries));
 	journal->entries[journal->count++] = entry;
 }
 
@@ -124,7 +123,7 @@ table_release(struct table *table)
 	for (size_t i = 0; i < table->count; i++)
 		free(table->slots[i].row);
 	free(table->slots);
-	*table = (struct table){ 0 };
+	*table = (struct table){0};
 }
 
 void
@@ -149,5 +148,5 @@ journal_release(struct journal *journal)
 {
 	journal_forget(journal);
 	free(journal->entries);
-	*journal = (struct journal){ 0 };
+	*journal = (struct journal){0};
 }

@@ -12,24 +12,24 @@
 
 struct table_slot {
 	int64_t number;
-	void *row;         /* owned */
+	void *row; /* owned */
 };
 
 struct table {
-	struct table_slot *slots;  /* owned; by rising number */
+	struct table_slot *slots; /* owned; by rising number */
 	size_t count;
 	size_t room;
 };
 
 /* A row as it was before a table_set. */
 struct journal_entry {
-	struct table *table;  /* borrowed */
+	struct table *table; /* borrowed */
 	int64_t number;
-	void *row;            /* owned; NULL: there was none */
+	void *row; /* owned; NULL: there was none */
 };
 
 struct journal {
-	struct journal_entry *entries;  /* owned; oldest first */
+	struct journal_entry *entries; /* owned; oldest first */
 	size_t count;
 	size_t room;
 };

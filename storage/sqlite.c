@@ -4,6 +4,8 @@
  * One writer at a time (BEGIN IMMEDIATE), readers beside it (write-ahead log).  All statements are
  * prepared at opening and kept.  Why the schema is as it is: schema.sql.
  */
+#define _GNU_SOURCE /* asprintf */
+
 #include "store.h"
 
 #include "schema_sql.h"
@@ -19,26 +21,48 @@
 #include <string.h>
 #include <unistd.h>
 
-#define APPLICATION_ID 1399153006  /* "Sean", as in schema.sql */
-#define SCHEMA_VERSION 1           /* as in schema.sql */
-#define BUSY_MS 2000
+#define APPLICATION_ID 1399153006 /* "Sean", as in schema.sql */
+#define SCHEMA_VERSION 1          /* as in schema.sql */
+#define BUSY_MS        2000
 
-#define RECORD \
+#define RECORD                                                                                      \
 	"number, previous, instance, revision, version, kind, socket, message, time_ms, ref, join_ref," \
 	" event, operations, events, state, detail"
 #define INSTANCE \
 	"id, topic, shared, revision, version, last_commit, state_revision, state_version, epoch"
 #define SOCKET "id, token, address, format, assigns, connected_ms"
-#define JOIN "number, ended, socket, instance, topic, join_ref"
+#define JOIN   "number, ended, socket, instance, topic, join_ref"
 
 enum statement {
-	BEGIN, COMMIT, ROLLBACK, DATA_VERSION,
-	LOG_APPEND, LOG_ENDS, LOG_SCAN, LOG_SCAN_BACK, LOG_GET, LOG_PRUNE,
-	INSTANCE_ADD, INSTANCE_PUT, INSTANCE_PUT_STATE, INSTANCE_DELETE, INSTANCE_FIND, INSTANCE_GET,
-	INSTANCE_STATE, INSTANCE_SCAN,
-	SOCKET_ADD, SOCKET_ASSIGNS, SOCKET_DELETE, SOCKET_SCAN,
-	JOIN_ADD, JOIN_END, JOIN_DELETE, JOIN_PRUNE, JOIN_SCAN,
-	MARK_PUT, MARK_GET,
+	BEGIN,
+	COMMIT,
+	ROLLBACK,
+	DATA_VERSION,
+	LOG_APPEND,
+	LOG_ENDS,
+	LOG_SCAN,
+	LOG_SCAN_BACK,
+	LOG_GET,
+	LOG_PRUNE,
+	INSTANCE_ADD,
+	INSTANCE_PUT,
+	INSTANCE_PUT_STATE,
+	INSTANCE_DELETE,
+	INSTANCE_FIND,
+	INSTANCE_GET,
+	INSTANCE_STATE,
+	INSTANCE_SCAN,
+	SOCKET_ADD,
+	SOCKET_ASSIGNS,
+	SOCKET_DELETE,
+	SOCKET_SCAN,
+	JOIN_ADD,
+	JOIN_END,
+	JOIN_DELETE,
+	JOIN_PRUNE,
+	JOIN_SCAN,
+	MARK_PUT,
+	MARK_GET,
 	STATEMENTS
 };
 
@@ -46,10 +70,10 @@ static const char *const statement_sql[STATEMENTS] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
-	[DATA_VERSION] = "PRAGMA data_version",  /* moves when another connection commits */
+	[DATA_VERSION] = "PRAGMA data_version", /* moves when another connection commits */
 
 	[LOG_APPEND] = "INSERT INTO log (" RECORD ")"
-	               " VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+				   " VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[LOG_ENDS] = "SELECT (SELECT min(number) FROM log), (SELECT max(number) FROM log)",
 	[LOG_SCAN] = "SELECT " RECORD " FROM log WHERE number > ? AND number <= ? ORDER BY number",
 	[LOG_SCAN_BACK] = "SELECT " RECORD " FROM log ORDER BY number DESC",
@@ -57,12 +81,12 @@ static const char *const statement_sql[STATEMENTS] = {
 	[LOG_PRUNE] = "DELETE FROM log WHERE number <= ?",
 
 	[INSTANCE_ADD] = "INSERT INTO instances (topic, shared, revision, version, last_commit,"
-	                 " state_revision, state_version, epoch, state, updated_ms)"
-	                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
-	                 " (SELECT time_ms FROM log WHERE number = ?5))",
+					 " state_revision, state_version, epoch, state, updated_ms)"
+					 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+					 " (SELECT time_ms FROM log WHERE number = ?5))",
 	[INSTANCE_PUT] = "UPDATE instances SET revision = ?2, version = ?3, last_commit = ?4,"
-	                 " updated_ms = ifnull((SELECT time_ms FROM log WHERE number = ?4), updated_ms)"
-	                 " WHERE id = ?1",
+					 " updated_ms = ifnull((SELECT time_ms FROM log WHERE number = ?4), updated_ms)"
+					 " WHERE id = ?1",
 	[INSTANCE_PUT_STATE] =
 		"UPDATE instances SET revision = ?2, version = ?3, last_commit = ?4, state_revision = ?5,"
 		" state_version = ?6, state = ?7,"
@@ -98,8 +122,8 @@ struct sqlite {
 	struct store store;
 	sqlite3 *connection;
 	sqlite3_stmt *statements[STATEMENTS];
-	int64_t version_seen;   /* data_version as of the last commit */
-	int64_t version_begun;  /* as of the open transaction */
+	int64_t version_seen;  /* data_version as of the last commit */
+	int64_t version_begun; /* as of the open transaction */
 };
 
 static struct sqlite *
@@ -113,9 +137,9 @@ sqlite_of(struct store *store)
 static bool
 no_room(int code, int system_error)
 {
-	return code == SQLITE_FULL
-	       || (code == SQLITE_IOERR
-	           && (system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG));
+	return code == SQLITE_FULL ||
+	       (code == SQLITE_IOERR &&
+	        (system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG));
 }
 
 static enum store_status
@@ -128,16 +152,23 @@ status_of(int code, int system_error)
 	return no_room(code, system_error) ? STORE_FULL : STORE_ERROR;
 }
 
+/* What the system said to SQLITE_IOERR or SQLITE_CANTOPEN; SQLite does not keep it for a COMMIT. */
+static int
+system_error_of(struct sqlite *db, int code)
+{
+	if (code != SQLITE_IOERR && code != SQLITE_CANTOPEN)
+		return 0;
+	return errno != 0 ? errno : sqlite3_system_errno(db->connection);
+}
+
 /* The message, and the status to return, for a result that is no success. */
 static enum store_status
 failed(struct sqlite *db, int result)
 {
 	int code = result & 0xff;
-	int system_error = 0;
+	int system_error = system_error_of(db, code);
 	char *message = db->store.message;
 
-	if (code == SQLITE_IOERR || code == SQLITE_CANTOPEN)
-		system_error = sqlite3_system_errno(db->connection);
 	if (system_error != 0)
 		snprintf(message, STORE_MESSAGE_BYTES, "%s (%s)", sqlite3_errmsg(db->connection),
 		         strerror(system_error));
@@ -158,9 +189,9 @@ struct call {
 static struct call
 call_of(struct sqlite *db, enum statement which)
 {
-	struct call call = { .db = db, .statement = db->statements[which], .result = SQLITE_OK };
+	struct call call = {.db = db, .statement = db->statements[which], .result = SQLITE_OK};
 
-	assert(!sqlite3_stmt_busy(call.statement));  /* a row function called what called it */
+	assert(!sqlite3_stmt_busy(call.statement)); /* a row function called what called it */
 	return call;
 }
 
@@ -204,8 +235,10 @@ put_reference(struct call *call, int64_t number)
 static int
 step(struct call *call)
 {
-	if (call->result == SQLITE_OK || call->result == SQLITE_ROW)
+	if (call->result == SQLITE_OK || call->result == SQLITE_ROW) {
+		errno = 0;
 		call->result = sqlite3_step(call->statement);
+	}
 	return call->result;
 }
 
@@ -407,7 +440,7 @@ hand_join(const struct receiver *receiver, struct columns columns)
 static bool
 hand(const struct receiver *receiver, const struct call *call)
 {
-	return receiver->hand(receiver, (struct columns){ .statement = call->statement });
+	return receiver->hand(receiver, (struct columns){.statement = call->statement});
 }
 
 static enum store_status
@@ -539,7 +572,7 @@ static enum store_status
 sqlite_scan(struct store *store, int64_t after, int64_t until, store_record_fn *row, void *context)
 {
 	struct call call = call_of(sqlite_of(store), LOG_SCAN);
-	struct receiver receiver = { hand_record, { .record = row }, context };
+	struct receiver receiver = {hand_record, {.record = row}, context};
 
 	put_number(&call, after);
 	put_number(&call, until);
@@ -550,7 +583,7 @@ static enum store_status
 sqlite_scan_back(struct store *store, store_record_fn *row, void *context)
 {
 	struct call call = call_of(sqlite_of(store), LOG_SCAN_BACK);
-	struct receiver receiver = { hand_record, { .record = row }, context };
+	struct receiver receiver = {hand_record, {.record = row}, context};
 
 	return run_scan(&call, &receiver);
 }
@@ -565,7 +598,7 @@ history_row(struct sqlite *db, const struct receiver *receiver, int64_t *number)
 	put_number(&call, *number);
 	if (step(&call) == SQLITE_ROW) {
 		previous = sqlite3_column_int64(call.statement, 1);
-		if (!hand(receiver, &call) || previous >= *number)  /* the latter in a damaged log */
+		if (!hand(receiver, &call) || previous >= *number) /* the latter in a damaged log */
 			previous = 0;
 	}
 	*number = previous;
@@ -575,7 +608,7 @@ history_row(struct sqlite *db, const struct receiver *receiver, int64_t *number)
 static enum store_status
 sqlite_history(struct store *store, int64_t number, store_record_fn *row, void *context)
 {
-	struct receiver receiver = { hand_record, { .record = row }, context };
+	struct receiver receiver = {hand_record, {.record = row}, context};
 	enum store_status status = STORE_OK;
 
 	while (number > 0 && status == STORE_OK)
@@ -638,8 +671,7 @@ sqlite_instance_add(struct store *store, struct store_instance *instance, const 
 static enum store_status
 sqlite_instance_put(struct store *store, const struct store_instance *instance, const char *state)
 {
-	struct call call =
-		call_of(sqlite_of(store), state == NULL ? INSTANCE_PUT : INSTANCE_PUT_STATE);
+	struct call call = call_of(sqlite_of(store), state == NULL ? INSTANCE_PUT : INSTANCE_PUT_STATE);
 
 	put_number(&call, instance->id);
 	put_number(&call, instance->revision);
@@ -663,7 +695,7 @@ static enum store_status
 sqlite_instance_find(struct store *store, const char *topic, store_instance_fn *row, void *context)
 {
 	struct call call = call_of(sqlite_of(store), INSTANCE_FIND);
-	struct receiver receiver = { hand_instance, { .instance = row }, context };
+	struct receiver receiver = {hand_instance, {.instance = row}, context};
 
 	put_text(&call, topic);
 	return run_one(&call, &receiver);
@@ -673,7 +705,7 @@ static enum store_status
 sqlite_instance_get(struct store *store, int64_t id, store_instance_fn *row, void *context)
 {
 	struct call call = call_of(sqlite_of(store), INSTANCE_GET);
-	struct receiver receiver = { hand_instance, { .instance = row }, context };
+	struct receiver receiver = {hand_instance, {.instance = row}, context};
 
 	put_number(&call, id);
 	return run_one(&call, &receiver);
@@ -683,7 +715,7 @@ sqlite_instance_get(struct store *store, int64_t id, store_instance_fn *row, voi
 static char *
 copy_text(const struct call *call)
 {
-	struct columns columns = { .statement = call->statement };
+	struct columns columns = {.statement = call->statement};
 	const char *text = take_text(&columns);
 
 	return text == NULL ? NULL : store_check_memory(strdup(text));
@@ -708,7 +740,7 @@ static enum store_status
 sqlite_scan_instances(struct store *store, store_instance_fn *row, void *context)
 {
 	struct call call = call_of(sqlite_of(store), INSTANCE_SCAN);
-	struct receiver receiver = { hand_instance, { .instance = row }, context };
+	struct receiver receiver = {hand_instance, {.instance = row}, context};
 
 	return run_scan(&call, &receiver);
 }
@@ -754,7 +786,7 @@ static enum store_status
 sqlite_scan_sockets(struct store *store, store_socket_fn *row, void *context)
 {
 	struct call call = call_of(sqlite_of(store), SOCKET_SCAN);
-	struct receiver receiver = { hand_socket, { .socket = row }, context };
+	struct receiver receiver = {hand_socket, {.socket = row}, context};
 
 	return run_scan(&call, &receiver);
 }
@@ -787,7 +819,7 @@ static enum store_status
 sqlite_scan_joins(struct store *store, store_join_fn *row, void *context)
 {
 	struct call call = call_of(sqlite_of(store), JOIN_SCAN);
-	struct receiver receiver = { hand_join, { .join = row }, context };
+	struct receiver receiver = {hand_join, {.join = row}, context};
 
 	return run_scan(&call, &receiver);
 }
@@ -858,8 +890,7 @@ static const struct store_backend sqlite_backend = {
 	.mark_get = sqlite_mark_get,
 };
 
-static bool refuse(struct sqlite *db, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+static bool refuse(struct sqlite *db, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* false, with a reason why the database cannot be opened */
 static bool
@@ -902,6 +933,19 @@ make_file(struct sqlite *db, const char *path)
 	return true;
 }
 
+/* -wal and -shm are made beside the file. */
+static bool
+folder_is_writable(struct sqlite *db, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *folder =
+		store_check_memory(slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1));
+	int result = faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS);
+
+	free(folder);
+	return result == 0 || refuse(db, "its folder: %s", strerror(errno));
+}
+
 static bool
 connect_file(struct sqlite *db, const char *path)
 {
@@ -913,7 +957,7 @@ connect_file(struct sqlite *db, const char *path)
 	sqlite3_busy_timeout(db->connection, BUSY_MS);
 	if (sqlite3_db_readonly(db->connection, "main") != 0)
 		return refuse(db, "it may only be read");
-	return true;
+	return folder_is_writable(db, path);
 }
 
 /* The number that a query gives. */
@@ -941,8 +985,8 @@ schema_version(struct sqlite *db, int64_t *version)
 	int64_t application = 0;
 	int64_t tables = 0;
 
-	if (!ask(db, "PRAGMA application_id", &application) || !ask(db, "PRAGMA user_version", version)
-	    || !ask(db, "SELECT count(*) FROM sqlite_master", &tables))
+	if (!ask(db, "PRAGMA application_id", &application) || !ask(db, "PRAGMA user_version", version) ||
+	    !ask(db, "SELECT count(*) FROM sqlite_master", &tables))
 		return false;
 	if (application == 0 && *version == 0 && tables == 0)
 		return true;
@@ -952,6 +996,13 @@ schema_version(struct sqlite *db, int64_t *version)
 		return refuse(db, "its schema %lld is newer than %d, which this program knows",
 		              (long long)*version, SCHEMA_VERSION);
 	return true;
+}
+
+/* As of one moment: another process may be making the database just now. */
+static bool
+look(struct sqlite *db, int64_t *version)
+{
+	return execute(db, "BEGIN") && schema_version(db, version) && execute(db, "COMMIT");
 }
 
 static bool
@@ -976,11 +1027,11 @@ write_ahead(struct sqlite *db)
 static bool
 configure(struct sqlite *db, enum store_durability durability)
 {
-	return execute(db, "PRAGMA page_size = 4096") && write_ahead(db)
-	       && execute(db, durability == STORE_FULLY ? "PRAGMA synchronous = FULL"
-	                                                : "PRAGMA synchronous = NORMAL")
-	       && execute(db, "PRAGMA wal_autocheckpoint = 1000;"
-	                      "PRAGMA journal_size_limit = 16777216");
+	return execute(db, "PRAGMA page_size = 4096") && write_ahead(db) &&
+	       execute(db, durability == STORE_FULLY ? "PRAGMA synchronous = FULL"
+	                                             : "PRAGMA synchronous = NORMAL") &&
+	       execute(db, "PRAGMA wal_autocheckpoint = 1000;"
+	                   "PRAGMA journal_size_limit = 16777216");
 }
 
 /* Inside a transaction: another process may be doing the same. */
@@ -1023,9 +1074,9 @@ open_file(struct sqlite *db, const char *path, enum store_durability durability)
 {
 	int64_t version = 0;
 
-	return make_file(db, path) && connect_file(db, path) && schema_version(db, &version)
-	       && configure(db, durability) && bring_up_to_date(db, version) && prepare_statements(db)
-	       && data_version(db, &db->version_seen) == STORE_OK;
+	return make_file(db, path) && connect_file(db, path) && look(db, &version) &&
+	       configure(db, durability) && bring_up_to_date(db, version) && prepare_statements(db) &&
+	       data_version(db, &db->version_seen) == STORE_OK;
 }
 
 struct store *

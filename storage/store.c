@@ -30,7 +30,7 @@ may_write(const struct store *store)
 	return store->failed == STORE_OK;
 }
 
-#define READ(store, verb, ...) note(store, (store)->backend->verb(store, __VA_ARGS__))
+#define READ(store, verb, ...)  note(store, (store)->backend->verb(store, __VA_ARGS__))
 #define WRITE(store, verb, ...) (may_write(store) ? READ(store, verb, __VA_ARGS__) : (store)->failed)
 
 void

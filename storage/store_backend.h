@@ -22,8 +22,8 @@ struct store_backend {
 
 	enum store_status (*append)(struct store *store, struct store_record *record);
 	enum store_status (*last)(struct store *store, int64_t *number);
-	enum store_status (*scan)(struct store *store, int64_t after, int64_t until,
-	                          store_record_fn *row, void *context);
+	enum store_status (*scan)(struct store *store, int64_t after, int64_t until, store_record_fn *row,
+	                          void *context);
 	enum store_status (*scan_back)(struct store *store, store_record_fn *row, void *context);
 	enum store_status (*history)(struct store *store, int64_t number, store_record_fn *row,
 	                             void *context);
@@ -34,8 +34,8 @@ struct store_backend {
 	enum store_status (*instance_put)(struct store *store, const struct store_instance *instance,
 	                                  const char *state);
 	enum store_status (*instance_delete)(struct store *store, int64_t id);
-	enum store_status (*instance_find)(struct store *store, const char *topic,
-	                                   store_instance_fn *row, void *context);
+	enum store_status (*instance_find)(struct store *store, const char *topic, store_instance_fn *row,
+	                                   void *context);
 	enum store_status (*instance_get)(struct store *store, int64_t id, store_instance_fn *row,
 	                                  void *context);
 	enum store_status (*instance_state)(struct store *store, int64_t id, char **state);
@@ -56,9 +56,9 @@ struct store_backend {
 
 struct store {
 	const struct store_backend *backend;
-	bool writing;                       /* a transaction is open */
-	enum store_status failed;           /* why it can only be rolled back; STORE_OK: it is sound */
-	char message[STORE_MESSAGE_BYTES];  /* set by the backend whenever it returns a failure */
+	bool writing;                      /* a transaction is open */
+	enum store_status failed;          /* why it can only be rolled back; STORE_OK: it is sound */
+	char message[STORE_MESSAGE_BYTES]; /* set by the backend whenever it returns a failure */
 };
 
 /* store_failure - is it one?  STORE_NONE is an answer, not a failure */

@@ -1,0 +1,565 @@
+/* The SQLite store beyond the contract: files, other connections, full disks, sudden deaths. */
+#define _GNU_SOURCE
+
+#include "store.h"
+#include "tap.h"
+#include "test_store_dump.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/test_store_sqlite.XXXXXX";
+
+/* --- small steps --- */
+
+/* The path of a file in the test's folder; four of them live at a time. */
+static const char *
+path_of(const char *name)
+{
+	static char paths[4][128];
+	static int next;
+	char *path = paths[next++ % 4];
+
+	snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
+	return path;
+}
+
+static struct store *
+open_store(const char *name)
+{
+	char *error = NULL;
+	struct store *store = store_open_sqlite(path_of(name), STORE_NORMALLY, &error);
+
+	if (store == NULL)
+		fprintf(stderr, "%s\n", error);
+	free(error);
+	return store;
+}
+
+/* Does opening fail with one line that has `reason` in it? */
+static bool
+refused(const char *name, const char *reason)
+{
+	char *error = NULL;
+	struct store *store = store_open_sqlite(path_of(name), STORE_FULLY, &error);
+	bool good =
+		store == NULL && error != NULL && strstr(error, reason) != NULL && strchr(error, '\n') == NULL;
+
+	printf("# %s\n", error == NULL ? "opened" : error);
+	store_close(store);
+	free(error);
+	return good;
+}
+
+/* The first column of a query's first row as text, through a connection of its own. */
+static char *
+ask(const char *name, const char *sql)
+{
+	sqlite3 *connection = NULL;
+	sqlite3_stmt *statement = NULL;
+	char *text = NULL;
+
+	if (sqlite3_open(path_of(name), &connection) == SQLITE_OK &&
+	    sqlite3_prepare_v2(connection, sql, -1, &statement, NULL) == SQLITE_OK &&
+	    sqlite3_step(statement) == SQLITE_ROW && sqlite3_column_text(statement, 0) != NULL)
+		text = strdup((const char *)sqlite3_column_text(statement, 0));
+	sqlite3_finalize(statement);
+	sqlite3_close(connection);
+	return text;
+}
+
+static bool
+answers(const char *name, const char *sql, const char *expected)
+{
+	char *text = ask(name, sql);
+	bool good = text != NULL && strcmp(text, expected) == 0;
+
+	if (!good)
+		printf("# %s: %s\n", sql, text == NULL ? "nothing" : text);
+	free(text);
+	return good;
+}
+
+static void
+run_sql(const char *name, const char *sql)
+{
+	sqlite3 *connection = NULL;
+
+	if (sqlite3_open(path_of(name), &connection) != SQLITE_OK ||
+	    sqlite3_exec(connection, sql, NULL, NULL, NULL) != SQLITE_OK)
+		printf("# %s: %s\n", sql, sqlite3_errmsg(connection));
+	sqlite3_close(connection);
+}
+
+static void
+write_file(const char *name, const char *content)
+{
+	FILE *file = fopen(path_of(name), "w");
+
+	if (file == NULL)
+		return;
+	fputs(content, file);
+	fclose(file);
+}
+
+static unsigned
+mode_of(const char *name)
+{
+	struct stat status;
+
+	return stat(path_of(name), &status) == 0 ? (unsigned)status.st_mode & 0777 : 0;
+}
+
+static void
+append(struct store *store, int64_t instance)
+{
+	struct store_record record = {.instance = instance,
+	                              .kind = STORE_EVENT,
+	                              .time_ms = 1000,
+	                              .event = "add",
+	                              .operations = "[{\"op\":\"add\",\"path\":\"/-\",\"value\":1}]"};
+
+	(void)!store_append(store, &record);
+}
+
+/* Begins, appends, commits; was there a foreign commit? */
+static bool
+commit_one(struct store *store)
+{
+	bool foreign = false;
+
+	if (!ok(store_begin(store, &foreign) == STORE_OK, "begin"))
+		return false;
+	append(store, 1);
+	ok(store_commit(store) == STORE_OK, "commit");
+	return foreign;
+}
+
+/* --- files --- */
+
+static void
+test_modes(void)
+{
+	struct store *store;
+
+	umask(0);
+	store = open_store("modes.db");
+	commit_one(store);
+	ok(mode_of("modes.db") == 0600 && mode_of("modes.db-wal") == 0600 && mode_of("modes.db-shm") == 0600,
+	   "only the owner reads what it makes");
+	store_close(store);
+	ok(mode_of("modes.db-wal") == 0, "closing leaves one file");
+	ok(answers("modes.db", "PRAGMA journal_mode", "wal") &&
+	       answers("modes.db", "PRAGMA page_size", "4096"),
+	   "write-ahead log, pages of 4096 bytes");
+	ok(answers("modes.db", "PRAGMA integrity_check", "ok"), "it is sound");
+	umask(022);
+}
+
+static void
+test_refusals(void)
+{
+	char *before;
+
+	ok(refused("none/x.db", "No such file"), "no folder");
+	ok(refused("", "directory"), "a folder");
+	write_file("text.db", "This is no database.\n");
+	ok(refused("text.db", "not a database"), "a text");
+	run_sql("other.db", "CREATE TABLE x (y)");
+	before = ask("other.db", "PRAGMA journal_mode");
+	ok(refused("other.db", "another program") && answers("other.db", "PRAGMA journal_mode", before),
+	   "a database of another program, which is left as it is");
+	free(before);
+	run_sql("other2.db", "PRAGMA application_id = 5");
+	ok(refused("other2.db", "another program"), "the same without tables");
+	store_close(open_store("newer.db"));
+	run_sql("newer.db", "PRAGMA user_version = 1000");
+	ok(refused("newer.db", "schema 1000 is newer"), "a newer schema");
+	write_file("empty.db", "");
+	store_close(open_store("empty.db"));
+	ok(answers("empty.db", "SELECT count(*) FROM channels", "0"), "an empty file is as good as none");
+}
+
+static void
+test_damaged_schema(void)
+{
+	int file;
+
+	store_close(open_store("damaged.db"));
+	file = open(path_of("damaged.db"), O_RDWR);
+	ok(file >= 0 && pwrite(file, "garbage garbage garbage", 23, 100) == 23, "a damaged first page");
+	close(file);
+	ok(refused("damaged.db", "malformed"), "is refused");
+}
+
+/* As somebody who is not root, who may do anything. */
+static void
+test_permissions(void)
+{
+	bool root = geteuid() == 0;
+
+	store_close(open_store("other_owner.db"));
+	store_close(open_store("readable.db"));
+	store_close(open_store("writable.db"));
+	chmod(path_of("other_owner.db"), 0);
+	chmod(path_of("readable.db"), 0444);
+	chmod(path_of("writable.db"), 0666);
+	chmod(folder, 0555);
+	if (root && seteuid(65534) != 0)
+		return;
+	ok(refused("new.db", "Permission denied"), "a folder that is not writable");
+	ok(refused("other_owner.db", "Permission denied"), "a file of somebody else");
+	ok(refused("readable.db", "may only be read"), "a file that may only be read");
+	ok(refused("writable.db", "folder: Permission denied"), "a file in a folder that is not writable");
+	if (root && seteuid(0) != 0)
+		return;
+	chmod(folder, 0755);
+}
+
+/* --- what the sqlite3 shell shows --- */
+
+static void
+test_view(void)
+{
+	struct store *store = open_store("view.db");
+	struct store_instance instance = {.topic = "todos:1", .shared = true, .epoch = 9};
+	bool foreign;
+
+	ok(store_begin(store, &foreign) == STORE_OK &&
+	       store_instance_add(store, &instance, "{\"n\":0}") == STORE_OK,
+	   "an instance");
+	append(store, instance.id);
+	append(store, instance.id);
+	instance.revision = instance.state_revision = 1001;
+	instance.version = instance.state_version = 0;
+	instance.last_commit = 1;
+	ok(store_instance_put(store, &instance, "{\"n\":1}") == STORE_OK, "with its state at version 0");
+	instance.revision = 1002;
+	instance.version = 1;
+	instance.last_commit = 2;
+	ok(store_instance_put(store, &instance, NULL) == STORE_OK && store_commit(store) == STORE_OK,
+	   "and one revision on");
+	ok(answers("view.db",
+	           "SELECT topic || ' ' || scope || ' ' || version || ' ' || revision || ' ' || state || ' '"
+	           " || state_revision || ' ' || epoch || ' ' || updated FROM channels",
+	           "todos:1 shared 0 1002 {\"n\":1} 1001 9 1970-01-01 00:00:01"),
+	   "the view: the version is the state's, beside a running program");
+	ok(answers("view.db", "SELECT previous IS NULL AND socket IS NULL AND message IS NULL FROM log",
+	           "1"),
+	   "no number is NULL");
+	store_close(store);
+}
+
+static void
+test_indexes(void)
+{
+	ok(answers("view.db", "SELECT count(*) FROM pragma_index_list('log')", "0"), "the log has no index");
+}
+
+/* --- other connections --- */
+
+static void
+test_foreign(void)
+{
+	struct store *a = open_store("foreign.db");
+	struct store *b = open_store("foreign.db");
+	bool foreign = true;
+
+	ok(!store_changed(a) && !commit_one(a), "nobody else yet");
+	ok(!store_changed(a) && store_changed(b), "one's own commit is not foreign; the other sees it");
+	ok(store_begin(b, &foreign) == STORE_OK && foreign, "begin tells of it");
+	store_rollback(b);
+	ok(store_begin(b, &foreign) == STORE_OK && foreign && store_commit(b) == STORE_OK,
+	   "and again after a rollback");
+	ok(!store_changed(b) && store_begin(b, &foreign) == STORE_OK && !foreign,
+	   "a commit, be it of nothing, acknowledges it");
+	append(b, 1);
+	ok(!store_changed(a), "what is not committed is not seen");
+	store_rollback(b);
+	ok(!store_changed(a), "nor what never is");
+	ok(!commit_one(b) && commit_one(a) && commit_one(b) && !commit_one(b), "in turns");
+	store_close(a);
+	store_close(b);
+}
+
+static void
+test_foreign_process(void)
+{
+	struct store *store = open_store("process.db");
+	pid_t child;
+	int status = 1;
+
+	commit_one(store);
+	child = fork();
+	if (child == 0) {
+		bool foreign;
+		struct store *other = open_store("process.db");
+
+		if (store_begin(other, &foreign) != STORE_OK || foreign)
+			_exit(1);
+		append(other, 1);
+		_exit(store_commit(other) == STORE_OK ? 0 : 1);
+	}
+	waitpid(child, &status, 0);
+	ok(status == 0 && store_changed(store) && commit_one(store), "a commit of another process");
+	store_close(store);
+}
+
+static void
+test_busy(void)
+{
+	struct store *a = open_store("busy.db");
+	struct store *b = open_store("busy.db");
+	struct timespec from, to;
+	bool foreign;
+	int64_t last;
+
+	ok(store_begin(a, &foreign) == STORE_OK, "a writer");
+	append(a, 1);
+	ok(store_last(b, &last) == STORE_OK && last == 0, "does not hinder a reader");
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	ok(store_begin(b, &foreign) == STORE_BUSY, "a second writer gets STORE_BUSY: %s", store_message(b));
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	ok(to.tv_sec - from.tv_sec >= 1 && to.tv_sec - from.tv_sec <= 10, "after a while");
+	ok(store_commit(a) == STORE_OK && commit_one(b), "and succeeds later");
+	store_close(a);
+	store_close(b);
+}
+
+static bool
+commit_beside(void *context, const struct store_record *record)
+{
+	(void)record;
+	commit_one(context);
+	return true;
+}
+
+static void
+test_reader_and_writer(void)
+{
+	struct store *reader = open_store("beside.db");
+	struct store *writer = open_store("beside.db");
+	int64_t last;
+
+	commit_one(writer);
+	commit_one(writer);
+	ok(store_scan(reader, 0, INT64_MAX, commit_beside, writer) == STORE_OK &&
+	       store_last(reader, &last) == STORE_OK && last == 4,
+	   "a scan sees one state of the log, while it grows");
+	store_close(reader);
+	store_close(writer);
+}
+
+#define STARTERS 8
+
+static void
+test_start_together(void)
+{
+	pid_t children[STARTERS];
+	int good = 0;
+
+	for (int i = 0; i < STARTERS; i++) {
+		children[i] = fork();
+		if (children[i] == 0) {
+			struct store *store = open_store("together.db");
+
+			_exit(store == NULL ? 1 : 0);
+		}
+	}
+	for (int i = 0; i < STARTERS; i++) {
+		int status = 1;
+
+		waitpid(children[i], &status, 0);
+		good += status == 0;
+	}
+	ok(good == STARTERS, "%d of %d processes make one new database together", good, STARTERS);
+}
+
+/* --- no room --- */
+
+static void
+limit_file_size(rlim_t bytes)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_FSIZE, &limit);
+	limit.rlim_cur = bytes;
+	setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+static enum store_status
+write_much(struct store *store)
+{
+	struct store_instance instance = {.id = 1, .revision = 2};
+	enum store_status status;
+	char state[40000];
+	bool foreign;
+
+	memset(state, '1', sizeof(state));
+	state[sizeof(state) - 1] = '\0';
+	status = store_begin(store, &foreign);
+	if (status != STORE_OK)
+		return status;
+	append(store, 1);
+	status = store_instance_put(store, &instance, state);
+	return status == STORE_OK ? store_commit(store) : status;
+}
+
+/* Whatever part of a transaction has room, nothing of it is left. */
+static void
+test_full(void)
+{
+	struct store *store = open_store("full.db");
+	struct store_instance instance = {.topic = "a", .shared = true, .epoch = 1};
+	enum store_status status = STORE_FULL;
+	bool foreign;
+	char *before;
+	int failures = 0;
+	int wrong = 0;
+
+	ok(store_begin(store, &foreign) == STORE_OK &&
+	       store_instance_add(store, &instance, "{}") == STORE_OK && store_commit(store) == STORE_OK,
+	   "something to keep");
+	before = dump_store(store);
+	signal(SIGXFSZ, SIG_IGN);
+	for (rlim_t bytes = 4096; status != STORE_OK && bytes < 1000000; bytes += 4096) {
+		char *after;
+
+		limit_file_size(bytes);
+		status = write_much(store);
+		limit_file_size(RLIM_INFINITY);
+		if (status == STORE_OK)
+			break;
+		store_rollback(store);
+		after = dump_store(store);
+		failures++;
+		wrong += status != STORE_FULL || strcmp(before, after) != 0;
+		free(after);
+	}
+	ok(failures > 5 && wrong == 0, "without room %d times: STORE_FULL, and nothing has changed: %s",
+	   failures, store_message(store));
+	ok(status == STORE_OK, "with room it goes on");
+	free(before);
+	store_close(store);
+	ok(answers("full.db", "PRAGMA integrity_check", "ok"), "it is sound");
+}
+
+/* --- sudden deaths --- */
+
+/* Commits for ever; each transaction adds three rows and says so in the instance and in a mark. */
+static void
+write_for_ever(int ready)
+{
+	struct store *store = open_store("killed.db");
+	bool foreign;
+	int64_t last = 0;
+
+	(void)!write(ready, "", 1);
+	for (;;) {
+		if (store_begin(store, &foreign) != STORE_OK || store_last(store, &last) != STORE_OK)
+			_exit(1);
+		for (int i = 0; i < 3; i++)
+			append(store, 1);
+		if (store_instance_put(store, &(struct store_instance){.id = 1, .revision = last + 3}, NULL) !=
+		        STORE_OK ||
+		    store_mark_put(store, STORE_MARK_WRITTEN, last + 3) != STORE_OK ||
+		    store_commit(store) != STORE_OK)
+			_exit(1);
+	}
+}
+
+static void
+kill_a_writer(int after_us)
+{
+	int ready[2];
+	char byte;
+	pid_t child;
+
+	if (pipe(ready) != 0)
+		return;
+	child = fork();
+	if (child == 0)
+		write_for_ever(ready[1]);
+	(void)!read(ready[0], &byte, 1);
+	usleep((useconds_t)after_us);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	close(ready[0]);
+	close(ready[1]);
+}
+
+static bool
+take_revision(void *context, const struct store_instance *instance)
+{
+	*(int64_t *)context = instance->revision;
+	return true;
+}
+
+static void
+test_killed(void)
+{
+	struct store *store = open_store("killed.db");
+	struct store_instance instance = {.topic = "a", .shared = true, .epoch = 1};
+	bool foreign;
+	int64_t last = 0, before = 0, revision = -1, mark = -1;
+	int wrong = 0;
+
+	ok(store_begin(store, &foreign) == STORE_OK &&
+	       store_instance_add(store, &instance, "{}") == STORE_OK && store_commit(store) == STORE_OK,
+	   "an instance");
+	store_close(store);
+	for (int i = 0; i < 25; i++) {
+		kill_a_writer(1000 + i * 713);
+		store = open_store("killed.db");
+		wrong += store_last(store, &last) != STORE_OK ||
+		         store_instance_get(store, 1, take_revision, &revision) != STORE_OK ||
+		         store_mark_get(store, STORE_MARK_WRITTEN, &mark) != STORE_OK || last % 3 != 0 ||
+		         last < before || revision != last || mark != last;
+		before = last;
+		store_close(store);
+	}
+	ok(wrong == 0 && last > 0, "25 writers killed, %lld rows: every transaction whole or not at all",
+	   (long long)last);
+	ok(answers("killed.db", "PRAGMA integrity_check", "ok"), "it is sound");
+}
+
+/* --- all of it --- */
+
+static void
+remove_folder(void)
+{
+	char command[64];
+
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	if (system(command) != 0)
+		fprintf(stderr, "%s is left\n", folder);
+}
+
+int
+main(void)
+{
+	if (mkdtemp(folder) == NULL)
+		return 1;
+	test_modes();
+	test_refusals();
+	test_damaged_schema();
+	test_permissions();
+	test_view();
+	test_indexes();
+	test_foreign();
+	test_foreign_process();
+	test_busy();
+	test_reader_and_writer();
+	test_start_together();
+	test_full();
+	test_killed();
+	remove_folder();
+	return done();
+}
