@@ -58,12 +58,18 @@ static int64_t now_ms(void)
 
 /* --- one process --- */
 
+static void go_close(struct process *process)
+{
+	if (process->worker.go_fd >= 0)
+		close(process->worker.go_fd);
+	process->worker.go_fd = -1;
+}
+
 static void process_clear(struct process *process)
 {
 	if (process->worker.ready_fd >= 0)
 		close(process->worker.ready_fd);
-	if (process->worker.go_fd >= 0)
-		close(process->worker.go_fd);
+	go_close(process);
 	*process = (struct process) {.worker = {.ready_fd = -1, .go_fd = -1}, .kill_at_ms = NEVER};
 }
 
@@ -78,6 +84,8 @@ static bool process_start(struct supervisor *supervisor, struct process *process
 
 static void process_leave(struct process *process)
 {
+	/* It may be waiting for the word to serve. */
+	go_close(process);
 	kill(process->worker.pid, SIGTERM);
 	process->stage = LEAVING;
 	process->kill_at_ms = now_ms() + DRAIN_MS;
@@ -112,8 +120,7 @@ static void process_go(struct supervisor *supervisor, struct process *process)
 	/* If it has just died, its exit will be told. */
 	if (write(process->worker.go_fd, "g", 1) < 0)
 		log_line("worker %d: %s", (int) process->worker.pid, strerror(errno));
-	close(process->worker.go_fd);
-	process->worker.go_fd = -1;
+	go_close(process);
 	process->stage = SERVING;
 	process->kill_at_ms = NEVER;
 	process->serving_ms = now_ms();
@@ -214,8 +221,10 @@ static void next_died(struct supervisor *supervisor, int status)
 {
 	char text[80];
 
-	log_line("the replacement %d did not start (%s): the old one goes on",
-	         (int) supervisor->next.worker.pid, how(status, text, sizeof text));
+	if (!supervisor->stopping)
+		log_line("the replacement %d did not start (%s)%s", (int) supervisor->next.worker.pid,
+		         how(status, text, sizeof text),
+		         supervisor->current.stage == SERVING ? ": the old one goes on" : "");
 	process_clear(&supervisor->next);
 	/* The old one was already told to go: another is needed. */
 	if (supervisor->current.stage == LEAVING && !supervisor->stopping)
@@ -270,7 +279,8 @@ static void take_signals(struct supervisor *supervisor)
 
 static void restart_if_due(struct supervisor *supervisor)
 {
-	if (supervisor->stopping || supervisor->current.stage != NONE || now_ms() < supervisor->restart_at_ms)
+	if (supervisor->stopping || supervisor->current.stage != NONE || supervisor->next.stage != NONE ||
+	    now_ms() < supervisor->restart_at_ms)
 		return;
 	supervisor->restart_at_ms = NEVER;
 	if (!process_start(supervisor, &supervisor->current))
@@ -310,8 +320,8 @@ static void wait_for_something(struct supervisor *supervisor)
 	}
 	process_kill_late(&supervisor->current);
 	process_kill_late(&supervisor->next);
-	restart_if_due(supervisor);
 	advance(supervisor);
+	restart_if_due(supervisor);
 }
 
 static bool ended(const struct supervisor *supervisor)
