@@ -102,23 +102,28 @@ struct arguments {
 	va_list list;
 };
 
-static bool
-append_integer(struct text *text, enum length length, bool is_signed, struct arguments *args)
+static long long
+take_signed(enum length length, struct arguments *args)
 {
-	switch (length) {
-	case LENGTH_INT:
-		return is_signed ? append_signed(text, va_arg(args->list, int))
-		                 : append_unsigned(text, va_arg(args->list, unsigned));
-	case LENGTH_LONG:
-		return is_signed ? append_signed(text, va_arg(args->list, long))
-		                 : append_unsigned(text, va_arg(args->list, unsigned long));
-	case LENGTH_LONG_LONG:
-		return is_signed ? append_signed(text, va_arg(args->list, long long))
-		                 : append_unsigned(text, va_arg(args->list, unsigned long long));
-	default:
-		return is_signed ? append_signed(text, va_arg(args->list, ssize_t))
-		                 : append_unsigned(text, va_arg(args->list, size_t));
-	}
+	if (length == LENGTH_INT)
+		return va_arg(args->list, int);
+	if (length == LENGTH_LONG)
+		return va_arg(args->list, long);
+	if (length == LENGTH_SIZE)
+		return va_arg(args->list, ssize_t);
+	return va_arg(args->list, long long);
+}
+
+static unsigned long long
+take_unsigned(enum length length, struct arguments *args)
+{
+	if (length == LENGTH_INT)
+		return va_arg(args->list, unsigned);
+	if (length == LENGTH_LONG)
+		return va_arg(args->list, unsigned long);
+	if (length == LENGTH_SIZE)
+		return va_arg(args->list, size_t);
+	return va_arg(args->list, unsigned long long);
 }
 
 /* What follows a '%'. */
@@ -131,8 +136,10 @@ append_conversion(struct text *text, const char **format, struct arguments *args
 	if (conversion == '\0')
 		return false;
 	++*format;
-	if (conversion == 'd' || conversion == 'i' || conversion == 'u')
-		return append_integer(text, length, conversion != 'u', args);
+	if (conversion == 'd' || conversion == 'i')
+		return append_signed(text, take_signed(length, args));
+	if (conversion == 'u')
+		return append_unsigned(text, take_unsigned(length, args));
 	if (length != LENGTH_INT)
 		return false;
 	if (conversion == 's')

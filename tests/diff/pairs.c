@@ -23,7 +23,8 @@ static void
 print_pair(void)
 {
 	int depth = (int)random_below(5);
-	json_object *pair = json_object_new_object(), *from = random_value(depth), *to = random_to(from, depth);
+	json_object *pair = json_object_new_object(), *from = random_value(depth),
+				*to = random_to(from, depth);
 
 	json_object_object_add(pair, "a", from);
 	json_object_object_add(pair, "b", to);

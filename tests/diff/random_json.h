@@ -36,8 +36,8 @@ static json_object *random_value(int depth);
 UNUSED static const char *
 random_key(void)
 {
-	static const char *keys[] = {"a",  "b",   "id",  "name", "",  "a/b", "m~n", "~1", "0",
-	                             "-",  "x y", "\"q", "\xC3\xA9", "\\", "/",   "~",   "\t", "list"};
+	static const char *keys[] = {"a", "b",   "id",  "name",     "",   "a/b", "m~n", "~1", "0",
+	                             "-", "x y", "\"q", "\xC3\xA9", "\\", "/",   "~",   "\t", "list"};
 
 	return keys[random_below(sizeof(keys) / sizeof(keys[0]))];
 }
@@ -45,7 +45,14 @@ random_key(void)
 UNUSED static json_object *
 random_string(void)
 {
-	static const char *words[] = {"", "x", "todo", "\"", "\\", "a\nb", "\xF0\x9F\x98\x80", "null",
+	static const char *words[] = {"",
+	                              "x",
+	                              "todo",
+	                              "\"",
+	                              "\\",
+	                              "a\nb",
+	                              "\xF0\x9F\x98\x80",
+	                              "null",
 	                              "a somewhat longer text, so that size matters"};
 
 	return json_object_new_string(words[random_below(sizeof(words) / sizeof(words[0]))]);

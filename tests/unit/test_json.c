@@ -24,11 +24,11 @@ static const char *
 on_line(const char *text, size_t len)
 {
 	static char line[61];
-	size_t i;
 
-	for (i = 0; i < len && i < sizeof(line) - 1; i++)
-		line[i] = (unsigned char)text[i] < 0x20 || text[i] == '#' ? '.' : text[i];
-	line[i] = '\0';
+	snprintf(line, sizeof(line), "%.*s", (int)len, text);
+	for (char *c = line; *c != '\0'; c++)
+		if ((unsigned char)*c < 0x20 || *c == '#')
+			*c = '.';
 	return line;
 }
 
@@ -123,7 +123,8 @@ test_strings(void)
 	takes("\"\\u0041\\n\\t\\b\\f\\r\\\"\\\\\\/\"", "\"A\\n\\t\\b\\f\\r\\\"\\\\/\"");
 	takes("\"\\ud83d\\ude00\"", "\"\xF0\x9F\x98\x80\"");
 	takes("\"\\u00e9\\u20AC\"", "\"\xC3\xA9\xE2\x82\xAC\"");
-	takes("\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\x7F\"", "\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\x7F\"");
+	takes("\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\x7F\"",
+	      "\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\x7F\"");
 	takes("\"a\\u0000b\"", "\"a\\u0000b\"");
 	value = parse("\"a\\u0000b\"");
 	ok(json_object_get_string_len(value) == 3, "U+0000 stays in a value");
@@ -163,7 +164,8 @@ test_utf8(void)
 	refuses("{\"\xFF\":1}", "invalid UTF-8", 2);
 	refuses("\xEF\xBB\xBF{}", "unexpected character", 0);
 	refuses_bytes("\"\xE2\x82\xAC\"", 3, "invalid UTF-8", 1);
-	ok(json_is_utf8("\xED\x9F\xBF\xEE\x80\x80\xF4\x8F\xBF\xBF", 10), "around the surrogates and the last");
+	ok(json_is_utf8("\xED\x9F\xBF\xEE\x80\x80\xF4\x8F\xBF\xBF", 10),
+	   "around the surrogates and the last");
 	ok(!json_is_utf8("\xED\xA0\x80", 3), "a surrogate is not UTF-8");
 }
 
@@ -199,7 +201,8 @@ test_slices(void)
 {
 	json_object *value = NULL;
 
-	ok(json_parse("[1,2]x", 5, &value, NULL) && json_object_array_length(value) == 2, "reads no further than len");
+	ok(json_parse("[1,2]x", 5, &value, NULL) && json_object_array_length(value) == 2,
+	   "reads no further than len");
 	json_object_put(value);
 	value = NULL;
 	ok(json_parse("123", 2, &value, NULL) && json_object_get_int(value) == 12, "not even digits");
@@ -296,7 +299,8 @@ copies(const char *text)
 {
 	json_object *value = parse(text), *copy = json_copy(value);
 
-	ok(value != copy && json_equal(value, copy) && strcmp(json_text(value, NULL), json_text(copy, NULL)) == 0,
+	ok(value != copy && json_equal(value, copy) &&
+	       strcmp(json_text(value, NULL), json_text(copy, NULL)) == 0,
 	   "copy of %s", text);
 	json_object_put(value);
 	json_object_put(copy);
@@ -308,7 +312,8 @@ test_copy(void)
 	json_object *value;
 
 	ok(json_copy(NULL) == NULL, "the copy of null is null");
-	copies("{\"a\":[1,-2,18446744073709551615,9223372036854775807,1.50,\"x\\u0000y\",true,false,null,{}]}");
+	copies(
+		"{\"a\":[1,-2,18446744073709551615,9223372036854775807,1.50,\"x\\u0000y\",true,false,null,{}]}");
 	copies("\"x\\u0000y\"");
 	copies("[]");
 	value = json_object_new_double(0.1);
@@ -372,7 +377,8 @@ test_long(void)
 	memset(text, 'x', sizeof(text));
 	text[0] = '"';
 	text[sizeof(text) - 1] = '"';
-	memcpy(text + 50000, "\\n", 2);
+	text[50000] = '\\';
+	text[50001] = 'n';
 	ok(json_parse(text, sizeof(text), &value, NULL) &&
 	       json_object_get_string_len(value) == (int)sizeof(text) - 3,
 	   "a long string with an escape");
@@ -380,7 +386,10 @@ test_long(void)
 
 	text[0] = '{';
 	text[1] = '"';
-	memcpy(text + sizeof(text) - 4, "\":0}", 4);
+	text[sizeof(text) - 4] = '"';
+	text[sizeof(text) - 3] = ':';
+	text[sizeof(text) - 2] = '0';
+	text[sizeof(text) - 1] = '}';
 	value = NULL;
 	ok(json_parse(text, sizeof(text), &value, NULL) && json_object_object_length(value) == 1,
 	   "a long key");

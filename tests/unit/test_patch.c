@@ -4,8 +4,8 @@
  * SEED=number (or the first argument) repeats the random part of a run.
  */
 #define _GNU_SOURCE
-#include "../../channel/patch.h"
 #include "../../channel/json.h"
+#include "../../channel/patch.h"
 #include "../../channel/pointer.h"
 #include "../diff/random_json.h"
 #include "tap.h"
@@ -58,16 +58,20 @@ static void
 test_rfc(void)
 {
 	applies("A.1 adding an object member", "{\"foo\":\"bar\"}",
-	        "[{\"op\":\"add\",\"path\":\"/baz\",\"value\":\"qux\"}]", "{\"baz\":\"qux\",\"foo\":\"bar\"}");
+	        "[{\"op\":\"add\",\"path\":\"/baz\",\"value\":\"qux\"}]",
+	        "{\"baz\":\"qux\",\"foo\":\"bar\"}");
 	applies("A.2 adding an array element", "{\"foo\":[\"bar\",\"baz\"]}",
-	        "[{\"op\":\"add\",\"path\":\"/foo/1\",\"value\":\"qux\"}]", "{\"foo\":[\"bar\",\"qux\",\"baz\"]}");
+	        "[{\"op\":\"add\",\"path\":\"/foo/1\",\"value\":\"qux\"}]",
+	        "{\"foo\":[\"bar\",\"qux\",\"baz\"]}");
 	applies("A.3 removing an object member", "{\"baz\":\"qux\",\"foo\":\"bar\"}",
 	        "[{\"op\":\"remove\",\"path\":\"/baz\"}]", "{\"foo\":\"bar\"}");
 	applies("A.4 removing an array element", "{\"foo\":[\"bar\",\"qux\",\"baz\"]}",
 	        "[{\"op\":\"remove\",\"path\":\"/foo/1\"}]", "{\"foo\":[\"bar\",\"baz\"]}");
 	applies("A.5 replacing a value", "{\"baz\":\"qux\",\"foo\":\"bar\"}",
-	        "[{\"op\":\"replace\",\"path\":\"/baz\",\"value\":\"boo\"}]", "{\"baz\":\"boo\",\"foo\":\"bar\"}");
-	applies("A.6 moving a value", "{\"foo\":{\"bar\":\"baz\",\"waldo\":\"fred\"},\"qux\":{\"corge\":\"grault\"}}",
+	        "[{\"op\":\"replace\",\"path\":\"/baz\",\"value\":\"boo\"}]",
+	        "{\"baz\":\"boo\",\"foo\":\"bar\"}");
+	applies("A.6 moving a value",
+	        "{\"foo\":{\"bar\":\"baz\",\"waldo\":\"fred\"},\"qux\":{\"corge\":\"grault\"}}",
 	        "[{\"op\":\"move\",\"from\":\"/foo/waldo\",\"path\":\"/qux/thud\"}]",
 	        "{\"foo\":{\"bar\":\"baz\"},\"qux\":{\"corge\":\"grault\",\"thud\":\"fred\"}}");
 	applies("A.7 moving an array element", "{\"foo\":[\"all\",\"grass\",\"cows\",\"eat\"]}",
@@ -102,9 +106,12 @@ static void
 test_apply(void)
 {
 	applies("no operations", "{\"a\":1}", "[]", "{\"a\":1}");
-	applies("add replaces a member", "{\"a\":1}", "[{\"op\":\"add\",\"path\":\"/a\",\"value\":null}]", "{\"a\":null}");
-	applies("add of the whole document", "{\"a\":1}", "[{\"op\":\"add\",\"path\":\"\",\"value\":[1]}]", "[1]");
-	applies("replace of the whole document", "{\"a\":1}", "[{\"op\":\"replace\",\"path\":\"\",\"value\":null}]", "null");
+	applies("add replaces a member", "{\"a\":1}", "[{\"op\":\"add\",\"path\":\"/a\",\"value\":null}]",
+	        "{\"a\":null}");
+	applies("add of the whole document", "{\"a\":1}", "[{\"op\":\"add\",\"path\":\"\",\"value\":[1]}]",
+	        "[1]");
+	applies("replace of the whole document", "{\"a\":1}",
+	        "[{\"op\":\"replace\",\"path\":\"\",\"value\":null}]", "null");
 	applies("and of null", "null", "[{\"op\":\"replace\",\"path\":\"\",\"value\":{}}]", "{}");
 	applies("remove of the whole document", "{\"a\":1}", "[{\"op\":\"remove\",\"path\":\"\"}]", NULL);
 	applies("replace of nothing", "{}", "[{\"op\":\"replace\",\"path\":\"/a\",\"value\":1}]", NULL);
@@ -114,33 +121,45 @@ test_apply(void)
 	applies("remove of a null", "{\"a\":null}", "[{\"op\":\"remove\",\"path\":\"/a\"}]", "{}");
 	applies("add at the length", "[1]", "[{\"op\":\"add\",\"path\":\"/1\",\"value\":2}]", "[1,2]");
 	applies("add behind the length", "[1]", "[{\"op\":\"add\",\"path\":\"/2\",\"value\":2}]", NULL);
-	applies("add at the front", "[1,2,3]", "[{\"op\":\"add\",\"path\":\"/0\",\"value\":null}]", "[null,1,2,3]");
-	applies("test of null", "{\"a\":null}", "[{\"op\":\"test\",\"path\":\"/a\",\"value\":null}]", "{\"a\":null}");
+	applies("add at the front", "[1,2,3]", "[{\"op\":\"add\",\"path\":\"/0\",\"value\":null}]",
+	        "[null,1,2,3]");
+	applies("test of null", "{\"a\":null}", "[{\"op\":\"test\",\"path\":\"/a\",\"value\":null}]",
+	        "{\"a\":null}");
 	applies("test of what is absent", "{}", "[{\"op\":\"test\",\"path\":\"/a\",\"value\":null}]", NULL);
 	applies("test 1 is 1.0", "[1]", "[{\"op\":\"test\",\"path\":\"/0\",\"value\":1.0}]", "[1]");
-	applies("move onto a member", "{\"a\":1,\"b\":2}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/b\"}]", "{\"b\":1}");
-	applies("move onto itself", "{\"a\":[1]}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/a\"}]", "{\"a\":[1]}");
-	applies("move into itself", "{\"a\":{\"b\":{}}}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/a/b/c\"}]", NULL);
+	applies("move onto a member", "{\"a\":1,\"b\":2}",
+	        "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/b\"}]", "{\"b\":1}");
+	applies("move onto itself", "{\"a\":[1]}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/a\"}]",
+	        "{\"a\":[1]}");
+	applies("move into itself", "{\"a\":{\"b\":{}}}",
+	        "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/a/b/c\"}]", NULL);
 	applies("move of the whole", "{\"a\":1}", "[{\"op\":\"move\",\"from\":\"\",\"path\":\"/b\"}]", NULL);
-	applies("move to the whole", "{\"a\":[1]}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"\"}]", "[1]");
-	applies("move to the array's end", "[1,2,3]", "[{\"op\":\"move\",\"from\":\"/0\",\"path\":\"/-\"}]", "[2,3,1]");
-	applies("move behind what is left", "[1,2,3]", "[{\"op\":\"move\",\"from\":\"/0\",\"path\":\"/3\"}]", NULL);
+	applies("move to the whole", "{\"a\":[1]}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"\"}]",
+	        "[1]");
+	applies("move to the array's end", "[1,2,3]", "[{\"op\":\"move\",\"from\":\"/0\",\"path\":\"/-\"}]",
+	        "[2,3,1]");
+	applies("move behind what is left", "[1,2,3]", "[{\"op\":\"move\",\"from\":\"/0\",\"path\":\"/3\"}]",
+	        NULL);
 	applies("move of nothing", "{}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/b\"}]", NULL);
 	applies("a name that only begins alike", "{\"a\":1,\"ab\":{}}",
 	        "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/ab/c\"}]", "{\"ab\":{\"c\":1}}");
 	applies("copy", "{\"a\":{\"b\":1}}", "[{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/a/c\"}]",
 	        "{\"a\":{\"b\":1,\"c\":{\"b\":1}}}");
-	applies("a copy is a value of its own", "{\"a\":[1]}",
-	        "[{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/b\"},{\"op\":\"add\",\"path\":\"/a/-\",\"value\":2}]",
-	        "{\"a\":[1,2],\"b\":[1]}");
+	applies(
+		"a copy is a value of its own", "{\"a\":[1]}",
+		"[{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/b\"},{\"op\":\"add\",\"path\":\"/a/-\",\"value\":2}]",
+		"{\"a\":[1,2],\"b\":[1]}");
 	applies("copy of nothing", "{}", "[{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/b\"}]", NULL);
 	applies("a failure undoes what was before", "{\"a\":[1,2]}",
 	        "[{\"op\":\"remove\",\"path\":\"/a/0\"},{\"op\":\"add\",\"path\":\"/b\",\"value\":1},"
 	        "{\"op\":\"replace\",\"path\":\"\",\"value\":0},{\"op\":\"remove\",\"path\":\"/x\"}]",
 	        NULL);
-	applies("__proto__ in a pointer", "{}", "[{\"op\":\"add\",\"path\":\"/__proto__\",\"value\":1}]", NULL);
-	applies("__proto__ in a value", "{}", "[{\"op\":\"add\",\"path\":\"/a\",\"value\":{\"__proto__\":1}}]", NULL);
-	applies("__proto__s is a name", "{}", "[{\"op\":\"add\",\"path\":\"/__proto__s\",\"value\":1}]", "{\"__proto__s\":1}");
+	applies("__proto__ in a pointer", "{}", "[{\"op\":\"add\",\"path\":\"/__proto__\",\"value\":1}]",
+	        NULL);
+	applies("__proto__ in a value", "{}",
+	        "[{\"op\":\"add\",\"path\":\"/a\",\"value\":{\"__proto__\":1}}]", NULL);
+	applies("__proto__s is a name", "{}", "[{\"op\":\"add\",\"path\":\"/__proto__s\",\"value\":1}]",
+	        "{\"__proto__s\":1}");
 }
 
 static void
@@ -176,11 +195,12 @@ test_written(void)
 	ok(patch_move(&edit, "/a/1", "/\"\\\n\x01~1"), "move");
 	ok(patch_copy(&edit, "/a", "/c"), "copy");
 	ok(patch_remove(&edit, "/b"), "remove");
-	ok(strcmp(edit.operations, "{\"op\":\"add\",\"path\":\"/a/-\",\"value\":{\"x\":\"/\"}},"
-	                           "{\"op\":\"replace\",\"path\":\"/a/1/x\",\"value\":null},"
-	                           "{\"op\":\"move\",\"from\":\"/a/1\",\"path\":\"/\\\"\\\\\\u000a\\u0001~1\"},"
-	                           "{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/c\"},"
-	                           "{\"op\":\"remove\",\"path\":\"/b\"}") == 0 &&
+	ok(strcmp(edit.operations,
+	          "{\"op\":\"add\",\"path\":\"/a/-\",\"value\":{\"x\":\"/\"}},"
+	          "{\"op\":\"replace\",\"path\":\"/a/1/x\",\"value\":null},"
+	          "{\"op\":\"move\",\"from\":\"/a/1\",\"path\":\"/\\\"\\\\\\u000a\\u0001~1\"},"
+	          "{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/c\"},"
+	          "{\"op\":\"remove\",\"path\":\"/b\"}") == 0 &&
 	       strlen(edit.operations) == edit.operations_len,
 	   "the operations as text");
 	ok(is(edit.document, "{\"a\":[1],\"\\\"\\\\\\n\\u0001/\":{\"x\":null},\"c\":[1]}"), "the document");
@@ -202,13 +222,15 @@ test_not_shared(void)
 	struct patch_edit edit;
 
 	patch_edit_init(&edit, parse("{}"));
-	ok(patch_add(&edit, "/a", json_object_get(payload)) && patch_add(&edit, "/b", json_object_get(payload)),
+	ok(patch_add(&edit, "/a", json_object_get(payload)) &&
+	       patch_add(&edit, "/b", json_object_get(payload)),
 	   "the same value in two places");
 	ok(patch_add(&edit, "/a/list/-", json_object_new_int(1)), "one of them changed");
 	ok(is(edit.document, "{\"a\":{\"list\":[1]},\"b\":{\"list\":[]}}"), "the other is as it was");
 	ok(is(payload, "{\"list\":[]}"), "and so is the caller's");
 	json_object_object_add(payload, "more", NULL);
-	ok(is(edit.document, "{\"a\":{\"list\":[1]},\"b\":{\"list\":[]}}"), "nor does the caller change the document");
+	ok(is(edit.document, "{\"a\":{\"list\":[1]},\"b\":{\"list\":[]}}"),
+	   "nor does the caller change the document");
 	ok(patch_add(&edit, "/c", json_object_get(edit.document)), "the document within itself");
 	ok(patch_replace(&edit, "/a", json_object_get(json_object_object_get(edit.document, "a"))),
 	   "a value by itself");
@@ -242,9 +264,11 @@ test_refused(void)
 	ok(!patch_add(&edit, "/x", json_object_new_double((double)NAN)), "NaN");
 	ok(!patch_add(&edit, "/x", json_object_new_string("\xFF")), "a string that is not UTF-8");
 	ok(!patch_add(&edit, "/\xFF", NULL), "a pointer that is not UTF-8");
-	ok(!patch_add(&edit, "/__proto__", NULL) && !patch_add(&edit, "/a/__proto__/b", NULL), "__proto__ in a pointer");
+	ok(!patch_add(&edit, "/__proto__", NULL) && !patch_add(&edit, "/a/__proto__/b", NULL),
+	   "__proto__ in a pointer");
 	ok(!patch_add(&edit, "/x", parse("[{\"__proto__\":1}]")), "__proto__ in a value");
-	ok(!patch_move(&edit, "/a", "/__proto__") && !patch_copy(&edit, "/a", "/__proto__"), "nor by move, copy");
+	ok(!patch_move(&edit, "/a", "/__proto__") && !patch_copy(&edit, "/a", "/__proto__"),
+	   "nor by move, copy");
 	ok(patch_add(&edit, "/d", nested(JSON_DEPTH_STATE - 1)), "as deep as may be");
 	ok(!patch_add(&edit, "/a/b/-", nested(JSON_DEPTH_STATE - 2)), "too deep");
 	ok(!patch_move(&edit, "/d", "/a/d") && !patch_copy(&edit, "/d", "/a/d"), "nor by move, copy");
@@ -268,7 +292,8 @@ test_depth_of_frames(void)
 
 	patch_edit_init(&edit, NULL);
 	ok(patch_add(&edit, "", nested(JSON_DEPTH_STATE)), "the deepest state");
-	len = asprintf(&text, "[null,null,\"t\",\"e\",{\"operations\":[%s],\"version\":1}]", edit.operations);
+	len =
+		asprintf(&text, "[null,null,\"t\",\"e\",{\"operations\":[%s],\"version\":1}]", edit.operations);
 	ok(json_parse(text, (size_t)len, &frame, NULL), "its frame can be parsed");
 	json_object_put(frame);
 	free(text);

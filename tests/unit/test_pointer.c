@@ -1,6 +1,6 @@
 /* pointer: RFC 6901's examples, array indexes, what leads nowhere, formats */
-#include "../../channel/pointer.h"
 #include "../../channel/json.h"
+#include "../../channel/pointer.h"
 #include "tap.h"
 
 #include <limits.h>
@@ -41,8 +41,9 @@ gets_nothing(json_object *document, const char *pointer)
 static void
 test_rfc(void)
 {
-	json_object *document = parse("{\"foo\":[\"bar\",\"baz\"],\"\":0,\"a/b\":1,\"c%d\":2,\"e^f\":3,\"g|h\":4,"
-	                              "\"i\\\\j\":5,\"k\\\"l\":6,\" \":7,\"m~n\":8}");
+	json_object *document =
+		parse("{\"foo\":[\"bar\",\"baz\"],\"\":0,\"a/b\":1,\"c%d\":2,\"e^f\":3,\"g|h\":4,"
+	          "\"i\\\\j\":5,\"k\\\"l\":6,\" \":7,\"m~n\":8}");
 	json_object *value = NULL;
 
 	ok(pointer_get(document, "", &value) && value == document, "\"\" is the whole document");
@@ -107,7 +108,8 @@ test_places(void)
 	       strcmp(place.token, "x/y") == 0,
 	   "a member that is not there yet");
 	pointer_release(&place);
-	ok(pointer_find(document, "/a/-", &place) && place.parent == array && place.index == 2 && !place.exists,
+	ok(pointer_find(document, "/a/-", &place) && place.parent == array && place.index == 2 &&
+	       !place.exists,
 	   "behind the end of an array");
 	pointer_release(&place);
 	ok(pointer_find(document, "/a/2", &place) && place.index == 2 && !place.exists, "by its index too");
@@ -119,8 +121,7 @@ test_places(void)
 	json_object_put(document);
 }
 
-__attribute__((format(printf, 2, 3)))
-static void
+__attribute__((format(printf, 2, 3))) static void
 formats(const char *expected, const char *format, ...)
 {
 	va_list args;
