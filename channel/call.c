@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "diff.h"
 #include "json.h"
 #include "memory.h"
 #include "pointer.h"
@@ -183,42 +182,34 @@ seance_copy(struct seance_call *call, const char *from, const char *to)
 	return edited(call, patch_copy(call->edit, from, to), "copy", from);
 }
 
-static bool
-edit_to(struct patch_edit *target, json_object *operation)
+static enum seance_status
+unfit(struct seance_call *call, json_object *value)
 {
-	const char *op = json_object_get_string(json_object_object_get(operation, "op"));
-	const char *path = json_object_get_string(json_object_object_get(operation, "path"));
-	json_object *value = json_object_object_get(operation, "value");
-	if (strcmp(op, "remove") == 0)
-		return patch_remove(target, path);
-	if (strcmp(op, "add") == 0)
-		return patch_add(target, path, json_object_get(value));
-	return patch_replace(target, path, json_object_get(value));
+	const char *why = json_unfit(value, JSON_DEPTH_STATE);
+	return fail(call, "seance_set_state: %s", why ? why : "not possible");
 }
 
-/* The difference becomes edits, so that a whole new state is undone and written down as any edit is. */
+/* Edits that came before are undone: the patch is what differs from the state as it was. */
 static enum seance_status
-edit_whole(struct seance_call *call, json_object *state)
+whole_state(struct seance_call *call, json_object *state)
 {
+	enum seance_status status = SEANCE_OK;
 	patch_edit_undo(call->edit);
-	json_object *operations = diff_make(call->edit->document, state);
-	size_t count = json_object_array_length(operations);
-	bool done = true;
-	for (size_t i = 0; i < count && done; i++)
-		done = edit_to(call->edit, json_object_array_get_idx(operations, i));
-	json_object_put(operations);
+	if (!patch_become(call->edit, json_object_get(state)))
+		status = unfit(call, state);
 	json_object_put(state);
-	return done ? SEANCE_OK : fail(call, "seance_set_state: a key is \"__proto__\" or it is too deep");
+	return status;
 }
 
 static enum seance_status
 first_state(struct seance_call *call, json_object *state)
 {
 	json_object_put(call->first_state);
-	call->first_state = state;
+	call->first_state = json_copy(state); /* nobody else's, whatever the author still holds */
 	call->has_state = true;
-	if (json_has_proto(state) || json_depth(state, JSON_DEPTH_MAX) > JSON_DEPTH_MAX)
-		return fail(call, "seance_set_state: a key is \"__proto__\" or it is too deep");
+	json_object_put(state);
+	if (json_unfit(call->first_state, JSON_DEPTH_STATE))
+		return unfit(call, call->first_state);
 	return SEANCE_OK;
 }
 
@@ -228,7 +219,7 @@ seance_set_state(struct seance_call *call, json_object *state)
 	if (call->init)
 		return first_state(call, state);
 	if (call->edit && (!state || state != call->edit->document))
-		return edit_whole(call, state);
+		return whole_state(call, state);
 	bool same = call->edit != NULL;
 	json_object_put(state);
 	return same ? fail(call, "seance_set_state: the old state itself was handed over as the new one")
@@ -247,9 +238,8 @@ tell(struct seance_call *call, const char *to, const char *name, json_object *de
 	if (!call->events)
 		call->events = json_object_new_array();
 	json_object_array_add(call->events, entry);
-	if (json_has_proto(detail))
-		return fail(call, "event \"%s\": a key is \"__proto__\"", name);
-	return SEANCE_OK;
+	const char *why = json_unfit(detail, JSON_DEPTH_STATE);
+	return why ? fail(call, "event \"%s\": %s", name, why) : SEANCE_OK;
 }
 
 enum seance_status
