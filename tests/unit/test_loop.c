@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -746,12 +748,50 @@ static void test_storm(void)
 	ok(program_end(&program) < 2000 && program.clean, "and the loop stops");
 }
 
+/* In a process of its own, which is meant to die. */
+static void test_limit(void)
+{
+	struct program program;
+	long start;
+	int status = 0;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		int fd;
+
+		program_start(&program, true, 4);
+		loop_set_limit(program.loop, 1);
+		program_go(&program);
+		fd = client_connect();
+		send(fd, "\1\1", 2, MSG_NOSIGNAL);    /* libfcgi waits for the rest, which is no callback */
+		sleep_ms(2000);
+		fd = client_connect();
+		client_send(fd, "slow", "600", 3);
+		if (!answered(fd, "\r\n600", WAIT_MS))
+			_exit(1);
+		client_send(fd, "slow", "60000", 5);
+		sleep_ms(5000);
+		_exit(2);
+	}
+	start = now_ms();
+	while (waitpid(child, &status, WNOHANG) == 0 && now_ms() - start < WAIT_MS)
+		sleep_ms(10);
+	ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && now_ms() - start < 4900,
+	   "a callback that runs too long ends the process, a client that sends too slowly does not");
+	kill(child, SIGKILL);
+	snprintf(path, sizeof path, "/tmp/test_loop.%d.sock", (int) child);
+	unlink(path);
+}
+
 int main(void)
 {
 	struct rlimit files = {8192, 8192};
 
 	setrlimit(RLIMIT_NOFILE, &files);
 	alarm(170);
+	test_limit();
 	test_sequence(false);
 	test_sequence(true);
 	test_connections();
