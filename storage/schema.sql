@@ -22,10 +22,16 @@ CREATE TABLE instances (
 	updated_ms     INTEGER,           -- time of last_commit
 	state_revision INTEGER NOT NULL,  -- the state is as of this revision ...
 	state_version  INTEGER NOT NULL,  -- ... and version; the log has the patches since
-	state          TEXT               -- last: it may be long
+	state          TEXT               -- NULL: a long one
 );
 
 CREATE UNIQUE INDEX instances_topic ON instances (topic) WHERE shared = 1;
+
+-- Long states (over 16 KB), apart: writing another column of a row copies all of the row.
+CREATE TABLE long_states (
+	instance INTEGER PRIMARY KEY,
+	state    TEXT NOT NULL
+);
 
 -- No index: it would cost more than the rest of a commit.  The newest row is never deleted, so
 -- that no number is used again.
@@ -82,7 +88,7 @@ SELECT id,
        CASE shared WHEN 1 THEN 'shared' ELSE 'private' END AS scope,
        state_version AS version,
        revision,
-       state,
+       ifnull(state, (SELECT state FROM long_states WHERE instance = id)) AS state,
        state_revision,
        epoch,
        datetime(updated_ms / 1000, 'unixepoch') AS updated  -- UTC

@@ -21,9 +21,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define APPLICATION_ID 1399153006 /* "Sean", as in schema.sql */
-#define SCHEMA_VERSION 1          /* as in schema.sql */
-#define BUSY_MS        2000
+#define APPLICATION_ID   1399153006 /* "Sean", as in schema.sql */
+#define SCHEMA_VERSION   1          /* as in schema.sql */
+#define BUSY_MS          2000
+#define LONG_STATE_BYTES 16384 /* over that it is kept apart, see schema.sql */
 
 #define RECORD                                                                                      \
 	"number, previous, instance, revision, version, kind, socket, message, time_ms, ref, join_ref," \
@@ -50,8 +51,10 @@ enum statement {
 	INSTANCE_DELETE,
 	INSTANCE_FIND,
 	INSTANCE_GET,
-	INSTANCE_STATE,
 	INSTANCE_SCAN,
+	INSTANCE_STATE,
+	LONG_STATE_PUT,
+	LONG_STATE_DELETE,
 	SOCKET_ADD,
 	SOCKET_ASSIGNS,
 	SOCKET_DELETE,
@@ -95,8 +98,14 @@ static const char *const statement_sql[STATEMENTS] = {
 	[INSTANCE_DELETE] = "DELETE FROM instances WHERE id = ?",
 	[INSTANCE_FIND] = "SELECT " INSTANCE " FROM instances WHERE topic = ? AND shared = 1",
 	[INSTANCE_GET] = "SELECT " INSTANCE " FROM instances WHERE id = ?",
-	[INSTANCE_STATE] = "SELECT state FROM instances WHERE id = ?",
 	[INSTANCE_SCAN] = "SELECT " INSTANCE " FROM instances ORDER BY id",
+
+	[INSTANCE_STATE] = "SELECT ifnull(state, (SELECT state FROM long_states WHERE instance = ?1))"
+					   " FROM instances WHERE id = ?1",
+
+	[LONG_STATE_PUT] = "INSERT INTO long_states (instance, state) VALUES (?1, ?2)"
+					   " ON CONFLICT (instance) DO UPDATE SET state = ?2",
+	[LONG_STATE_DELETE] = "DELETE FROM long_states WHERE instance = ?",
 
 	[SOCKET_ADD] = "INSERT INTO sockets (" SOCKET ") VALUES (NULL, ?, ?, ?, ?, ?)",
 	[SOCKET_ASSIGNS] = "UPDATE sockets SET assigns = ?2 WHERE id = ?1",
@@ -517,7 +526,7 @@ static bool
 sqlite_changed(struct store *store)
 {
 	struct sqlite *db = sqlite_of(store);
-	int64_t version;
+	int64_t version = 0;
 
 	return data_version(db, &version) != STORE_OK || version != db->version_seen;
 }
@@ -616,11 +625,11 @@ sqlite_history(struct store *store, int64_t number, store_record_fn *row, void *
 	return status;
 }
 
-/* Deletes the rows of the log that come first, up to a number. */
+/* Deletes the rows that a number selects, be there any or none. */
 static enum store_status
-delete_until(struct sqlite *db, enum statement which, int64_t until)
+delete_all(struct sqlite *db, enum statement which, int64_t number)
 {
-	enum store_status status = run_on_id(db, which, until);
+	enum store_status status = run_on_id(db, which, number);
 
 	return status == STORE_NONE ? STORE_OK : status;
 }
@@ -642,19 +651,41 @@ sqlite_prune(struct store *store, int64_t until, int limit, int *deleted)
 	if (status != STORE_OK || last == 0)
 		return status;
 	until = least(until, least(last - 1, first + limit - 1));
-	status = delete_until(db, LOG_PRUNE, until);
+	status = delete_all(db, LOG_PRUNE, until);
 	if (status != STORE_OK)
 		return status;
 	*deleted = sqlite3_changes(db->connection);
-	return delete_until(db, JOIN_PRUNE, until);
+	return delete_all(db, JOIN_PRUNE, until);
 }
 
 /* --- instances --- */
 
+static bool
+is_long(const char *state)
+{
+	return state != NULL && strlen(state) > LONG_STATE_BYTES;
+}
+
+/* Writes the long state of an instance, or sees to it that it has none. */
+static enum store_status
+put_long_state(struct sqlite *db, int64_t instance, const char *state)
+{
+	struct call call;
+
+	if (!is_long(state))
+		return delete_all(db, LONG_STATE_DELETE, instance);
+	call = call_of(db, LONG_STATE_PUT);
+	put_number(&call, instance);
+	put_text(&call, state);
+	return run(&call);
+}
+
 static enum store_status
 sqlite_instance_add(struct store *store, struct store_instance *instance, const char *state)
 {
-	struct call call = call_of(sqlite_of(store), INSTANCE_ADD);
+	struct sqlite *db = sqlite_of(store);
+	struct call call = call_of(db, INSTANCE_ADD);
+	enum store_status status;
 
 	put_text(&call, instance->topic);
 	put_number(&call, instance->shared);
@@ -664,31 +695,56 @@ sqlite_instance_add(struct store *store, struct store_instance *instance, const 
 	put_number(&call, instance->state_revision);
 	put_number(&call, instance->state_version);
 	put_number(&call, instance->epoch);
-	put_text(&call, state);
-	return run_insert(&call, &instance->id);
+	put_text(&call, is_long(state) ? NULL : state);
+	status = run_insert(&call, &instance->id);
+	return status == STORE_OK ? put_long_state(db, instance->id, state) : status;
 }
 
-static enum store_status
-sqlite_instance_put(struct store *store, const struct store_instance *instance, const char *state)
+/* The numbers that both ways of putting an instance begin with. */
+static struct call
+put_call(struct sqlite *db, enum statement which, const struct store_instance *instance)
 {
-	struct call call = call_of(sqlite_of(store), state == NULL ? INSTANCE_PUT : INSTANCE_PUT_STATE);
+	struct call call = call_of(db, which);
 
 	put_number(&call, instance->id);
 	put_number(&call, instance->revision);
 	put_number(&call, instance->version);
 	put_reference(&call, instance->last_commit);
-	if (state != NULL) {
-		put_number(&call, instance->state_revision);
-		put_number(&call, instance->state_version);
-		put_text(&call, state);
-	}
+	return call;
+}
+
+static enum store_status
+put_with_state(struct sqlite *db, const struct store_instance *instance, const char *state)
+{
+	struct call call = put_call(db, INSTANCE_PUT_STATE, instance);
+	enum store_status status;
+
+	put_number(&call, instance->state_revision);
+	put_number(&call, instance->state_version);
+	put_text(&call, is_long(state) ? NULL : state);
+	status = run_on_row(&call);
+	return status == STORE_OK ? put_long_state(db, instance->id, state) : status;
+}
+
+static enum store_status
+sqlite_instance_put(struct store *store, const struct store_instance *instance, const char *state)
+{
+	struct sqlite *db = sqlite_of(store);
+	struct call call;
+
+	if (state != NULL)
+		return put_with_state(db, instance, state);
+	call = put_call(db, INSTANCE_PUT, instance);
 	return run_on_row(&call);
 }
 
 static enum store_status
 sqlite_instance_delete(struct store *store, int64_t id)
 {
-	return run_on_id(sqlite_of(store), INSTANCE_DELETE, id);
+	struct sqlite *db = sqlite_of(store);
+	enum store_status status = run_on_id(db, INSTANCE_DELETE, id);
+
+	return status == STORE_OK ? delete_all(db, LONG_STATE_DELETE, id) : status;
 }
 
 static enum store_status
@@ -778,8 +834,7 @@ sqlite_socket_delete(struct store *store, int64_t id)
 
 	if (status != STORE_OK)
 		return status;
-	status = run_on_id(db, JOIN_DELETE, id);
-	return status == STORE_NONE ? STORE_OK : status;
+	return delete_all(db, JOIN_DELETE, id);
 }
 
 static enum store_status

@@ -444,12 +444,21 @@ check_marks(struct store *store)
 	   "%s: the newest value counts", backend);
 }
 
+static bool
+put_state(struct store *store, const char *state)
+{
+	struct store_instance instance = {.id = 1, .revision = 1};
+
+	return began(store) && store_instance_put(store, &instance, state) == STORE_OK;
+}
+
+/* Long and short in turns: a backend may keep them apart. */
 static void
-check_long_texts(struct store *store)
+check_long_states(struct store *store)
 {
 	size_t bytes = 3000000;
 	char *text = malloc(bytes + 1);
-	struct store_instance instance = {.id = 1, .revision = 1};
+	char *state = NULL;
 
 	memset(text, 'x', bytes);
 	text[bytes] = '\0';
@@ -457,12 +466,21 @@ check_long_texts(struct store *store)
 	       state_is(store, 1, text),
 	   "%s: a state of 3 MB", backend);
 	text[bytes - 1] = 'y';
-	ok(began(store) && store_instance_put(store, &instance, text) == STORE_OK &&
-	       state_is(store, 1, text),
-	   "%s: put anew", backend);
+	ok(put_state(store, text) && state_is(store, 1, text), "%s: put anew", backend);
 	store_rollback(store);
 	text[bytes - 1] = 'x';
 	ok(state_is(store, 1, text), "%s: and rolled back", backend);
+	ok(put_state(store, NULL) && committed(store) && state_is(store, 1, text), "%s: put without",
+	   backend);
+	ok(put_state(store, "{}") && state_is(store, 1, "{}"), "%s: a short one in its place", backend);
+	store_rollback(store);
+	ok(state_is(store, 1, text), "%s: and rolled back", backend);
+	ok(put_state(store, "{}") && committed(store) && state_is(store, 1, "{}"), "%s: committed", backend);
+	ok(put_state(store, text) && committed(store) && state_is(store, 1, text), "%s: long again",
+	   backend);
+	ok(began(store) && store_instance_delete(store, 1) == STORE_OK && committed(store) &&
+	       store_instance_state(store, 1, &state) == STORE_NONE,
+	   "%s: deleted", backend);
 	free(text);
 }
 
@@ -571,7 +589,7 @@ static const struct {
 static void (*const checks[])(struct store *) = {
 	check_empty,    check_missing_rows, check_every_column,  check_log,
 	check_rollback, check_instances,    check_second_shared, check_sockets,
-	check_prune,    check_marks,        check_long_texts,
+	check_prune,    check_marks,        check_long_states,
 };
 
 static void

@@ -257,6 +257,41 @@ test_view(void)
 	store_close(store);
 }
 
+/* Puts a state of so many bytes; the view then shows a state of that length. */
+static bool
+view_shows_length(struct store *store, size_t bytes, const char *expected)
+{
+	struct store_instance instance = {.id = 1, .revision = 1};
+	char *state = calloc(1, bytes + 1);
+	bool foreign;
+	bool good;
+
+	memset(state, '1', bytes);
+	good = store_begin(store, &foreign) == STORE_OK &&
+	       store_instance_put(store, &instance, state) == STORE_OK && store_commit(store) == STORE_OK;
+	free(state);
+	return good &&
+	       answers("view.db",
+	               "SELECT length(state) || ' ' || (SELECT count(*) FROM long_states) FROM channels",
+	               expected);
+}
+
+static void
+test_long_states(void)
+{
+	struct store *store = open_store("view.db");
+	bool foreign;
+
+	ok(view_shows_length(store, 16384, "16384 0"), "a short state stands in its instance's row");
+	ok(view_shows_length(store, 16385, "16385 1"), "a long one apart; the view shows it all the same");
+	ok(view_shows_length(store, 5, "5 0"), "which is gone when a short one takes its place");
+	ok(view_shows_length(store, 20000, "20000 1") && store_begin(store, &foreign) == STORE_OK &&
+	       store_instance_delete(store, 1) == STORE_OK && store_commit(store) == STORE_OK &&
+	       answers("view.db", "SELECT count(*) FROM long_states", "0"),
+	   "or with its instance");
+	store_close(store);
+}
+
 static void
 test_indexes(void)
 {
@@ -552,6 +587,7 @@ main(void)
 	test_damaged_schema();
 	test_permissions();
 	test_view();
+	test_long_states();
 	test_indexes();
 	test_foreign();
 	test_foreign_process();
