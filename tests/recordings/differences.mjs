@@ -218,7 +218,7 @@ C ["1","2","crash:a","seance:event:unencodable",{}]
 S ["1","1","crash:a","phx_error",{}]
 C ["1","3","crash:initunenc","phx_join",{}]
 S ["1","3","crash:initunenc","phx_reply",{"response":{},"status":"ok"}]
-S ["3","3","crash:initunenc","phx_error",{}]`,
+S ["1","1","crash:initunenc","phx_error",{}]`,
   },
   {
     name: "malformed frame: a key __proto__ never gets into a state",
