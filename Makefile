@@ -8,6 +8,8 @@
 #   make test-sanitize         the same with the program itself sanitized
 #   make lint, make format     clang-format, clang-tidy, cppcheck
 #   make bench                 figures and ratios
+#   make fuzz                  FUZZ_SECONDS=60 for each target of tests/fuzz, or those of FUZZ="json diff";
+#                              needs clang and libclang-rt-14-dev
 #   make unit                  only builds the unit tests (build/<variant>/unit/)
 #   make deps, make deps-test  only installs what is missing
 #   make clean
@@ -135,7 +137,7 @@ MODULE ?= $(MODULE_FILE)
 module: $(MODULE_FILE)
 $(MODULE_FILE): $(wildcard nginx/module/*) build/module/nginx-version
 	@echo "  NGINX $@"
-	@flock $(@D)/lock nginx/module/build.sh
+	@nginx/module/build.sh
 	@touch $@
 build/module/nginx-version: FORCE
 	@mkdir -p $(@D)
@@ -154,8 +156,19 @@ TEST_PROGRAMS := $(UNIT) $(BENCH) $(DIFF) $(ECHO)
 # programs of one file; the others of tests/unit are shared by all unit tests
 UNIT_SHARED := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-$(UNIT): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_SHARED) $(CODEC_OBJECTS) $(LIBRARY)
+# the fuzz targets: test_corpus replays what they have found; with clang (`make fuzz`) each is a program
+FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+CORPUS := $(BUILD)/unit/test_corpus
+
+$(filter-out $(CORPUS),$(UNIT)): $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_SHARED) $(CODEC_OBJECTS) $(LIBRARY)
 	$(call link,$^)
+$(CORPUS): $(BUILD)/obj/tests/unit/test_corpus.o $(FUZZ_OBJECTS) $(CODEC_OBJECTS) $(LIBRARY)
+	$(call link,$^)
+$(FUZZERS): $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/one.o $(CODEC_OBJECTS) $(LIBRARY)
+	$(call link,-fsanitize=fuzzer $^)
+$(BUILD)/obj/tests/fuzz/%.o: tests/fuzz/%.c
+	$(call compile,$(TESTS_SEE))
 $(BENCH): $(BUILD)/bench_%: $(BUILD)/obj/tests/bench/%.o $(CODEC_OBJECTS) $(LIBRARY)
 	$(call link,$^)
 $(DIFF): $(BUILD)/diff_%: $(BUILD)/obj/tests/diff/%.o $(CODEC_OBJECTS) $(LIBRARY)
@@ -174,9 +187,10 @@ $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/unit/*.c)): | $(GEN)/schema_sql
 
 unit: $(UNIT)
 test-programs: $(TEST_PROGRAMS)
+fuzzers: $(FUZZERS)
 
 -include $(LIBRARY_OBJECTS:.o=.d) $(CODEC_OBJECTS:.o=.d) \
-	$(patsubst %.c,$(BUILD)/obj/%.d,$(wildcard tests/unit/*.c tests/bench/*.c tests/diff/*.c tests/echo/*.c))
+	$(patsubst %.c,$(BUILD)/obj/%.d,$(wildcard tests/unit/*.c tests/bench/*.c tests/diff/*.c tests/echo/*.c tests/fuzz/*.c))
 
 # ---- targets --------------------------------------------------------------------------------------
 
@@ -219,6 +233,12 @@ bench:
 	@$(SUBMAKE) all test-programs
 	@tests/bench/run
 
+FUZZ_SECONDS ?= 60
+FUZZ_SANITIZE := fuzzer-no-link,address,undefined
+fuzz:
+	@$(SUBMAKE) fuzzers CC=clang SANITIZE=$(FUZZ_SANITIZE)
+	@tests/fuzz/run build/$(subst $(comma),-,$(FUZZ_SANITIZE)) $(FUZZ_SECONDS) $(FUZZ)
+
 C_FILES = $(sort $(shell git ls-files -co --exclude-standard '*.c' '*.h'))
 lint:
 	@scripts/deps run
@@ -233,4 +253,4 @@ clean:
 	rm -rf build $(foreach folder,$(PROGRAM_FOLDERS),$(folder)/$(notdir $(folder)))
 
 .PHONY: all library program programs module unit test-programs deps deps-test run test test-sanitize \
-	bench lint format clean FORCE
+	bench fuzz fuzzers lint format clean FORCE
