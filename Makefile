@@ -70,7 +70,8 @@ STORAGE_SEES := -Istorage -I$(GEN)
 CHANNEL_SEES := -Ichannel -Istorage -Iinclude
 CODECS_SEE := -Inginx/module
 FCGI_SEES := -Ifcgi -Ichannel -Istorage -Iinclude -Inginx/module
-APP_SEES := -Iinclude
+# callbacks have the parameters of their contract, used or not
+APP_SEES := -Iinclude -Wno-unused-parameter
 TESTS_SEE := $(FCGI_SEES) -I$(GEN) -Itests
 
 CODECS := websocket fcgi_record websocket_events link_message   # plain C, no nginx header
