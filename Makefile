@@ -138,7 +138,7 @@ MODULE ?= $(MODULE_FILE)
 module: $(MODULE_FILE)
 $(MODULE_FILE): $(wildcard nginx/module/*) build/module/nginx-version
 	@echo "  NGINX $@"
-	@nginx/module/build.sh
+	@env -u MAKEFLAGS -u MFLAGS nginx/module/build.sh
 	@touch $@
 build/module/nginx-version: FORCE
 	@mkdir -p $(@D)

@@ -2,7 +2,8 @@
  * make run: starts, stops, restarts what ends, and says in one line why it cannot
  */
 import assert from "node:assert/strict";
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { after, afterEach, describe, it } from "node:test";
@@ -173,6 +174,28 @@ describe("make run", () => {
       assert.equal(await page(`http://${address}:${port}/`), 200);
     }
   });
+});
+
+it("the includes are valid in a site's own configuration", () => {
+  const dir = join(base, "site");
+  mkdirSync(dir);
+  for (const name of ["http", "server", "params"]) copyFileSync(join(tree, `nginx/seance-${name}.conf`), join(dir, `seance-${name}.conf`));
+  writeFileSync(
+    join(dir, "nginx.conf"),
+    `load_module ${tree}/build/module/ngx_http_seance_module.so;
+     pid ${dir}/nginx.pid;
+     events {}
+     http {
+       access_log off;
+       client_body_temp_path ${dir}/body; proxy_temp_path ${dir}/proxy; fastcgi_temp_path ${dir}/fastcgi;
+       uwsgi_temp_path ${dir}/uwsgi; scgi_temp_path ${dir}/scgi;
+       include seance-http.conf;
+       limit_req_zone $binary_remote_addr zone=one:1m rate=10r/s;
+       server { listen 127.0.0.1:1; deny 192.0.2.1; limit_req zone=one; include seance-server.conf; }
+     }`,
+  );
+  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` };
+  execFileSync("nginx", ["-t", "-q", "-e", join(dir, "error.log"), "-p", dir, "-c", join(dir, "nginx.conf")], { env });
 });
 
 describe("one line says", () => {
