@@ -7,6 +7,7 @@ import { after, afterEach, before, describe, it } from "node:test";
 import jsonpatch from "fast-json-patch";
 import WebSocket, { WebSocketServer } from "ws";
 import { until, within } from "./lib/wait.mjs";
+import { startSystem } from "./system.mjs";
 
 // a .js file outside of any package with "type": "module": Node 18 needs to be told that it is one
 const source = readFileSync(new URL("../nginx/www/seance.js", import.meta.url));
@@ -267,5 +268,80 @@ describe("the conversation", () => {
     client.disconnect();
     await until(() => sockets[0].readyState === WebSocket.CLOSED, "the end");
     assert.equal(client.status, "closed");
+  });
+});
+
+describe("against the example todos", () => {
+  let system;
+  let client;
+  let list;
+
+  before(async () => {
+    system = await startSystem({ app: "examples/todos" });
+    client = connect(`${system.url}/socket`, { WebSocket });
+    list = client.channel("todos:home");
+    await until(() => list.state, "the state");
+  });
+  after(async () => {
+    client?.disconnect();
+    await system?.stop();
+  });
+
+  const push = (name, payload) => within(list.push(name, payload), `the answer to ${name}`);
+  const refused = (name, payload, why) => assert.rejects(push(name, payload), (error) => error instanceof Refused && why.test(error.message));
+
+  it("add, toggle, rename, remove, clear", async () => {
+    await push("add", { title: "a" });
+    await push("add", { title: "b \u2028 \u{1f56f}" });
+    await push("add", { title: "c" });
+    await push("toggle", { id: 2 });
+    await push("rename", { id: 3, title: "d" });
+    assert.deepEqual(list.state.todos, [
+      { id: 1, title: "a", done: false },
+      { id: 2, title: "b \u2028 \u{1f56f}", done: true },
+      { id: 3, title: "d", done: false },
+    ]);
+    await push("remove", { id: 1 });
+    await push("toggle", { id: 3 });
+    await push("toggle", { id: 3 });
+    await push("clear");
+    assert.deepEqual(list.state, { next: 4, todos: [{ id: 3, title: "d", done: false }] });
+  });
+
+  it("refuses, with a reason, and changes nothing", async () => {
+    const before = list.version;
+    for (const title of [undefined, null, 5, {}, "", " \t\n ", "x".repeat(401)]) await refused("add", { title }, /a title has 1 to 400 bytes/);
+    await refused("rename", { id: 3, title: "" }, /a title has/);
+    for (const id of [undefined, null, 99, "3", []]) await refused("toggle", { id }, /no such item/);
+    await refused("remove", { id: 1 }, /no such item/);
+    await refused("frobnicate", { id: 3 }, /no such event/);
+    await refused("add", [], /a title has/);
+    await refused("toggle", "x", /no such item/);
+    assert.equal(list.version, before);
+    assert.equal(list.status, "joined");
+  });
+
+  it("a list has at most 500 items", async () => {
+    await Promise.all(Array.from({ length: 499 }, (_, i) => push("add", { title: `item ${i}` })));
+    assert.equal(list.state.todos.length, 500);
+    await refused("add", { title: "one more" }, /at most 500 items/);
+  });
+
+  it("a kill of the worker process is not noticed", async () => {
+    const seen = [];
+    client.onstatus = list.onstatus = (status) => seen.push(status);
+    await system.killWorker();
+    await push("remove", { id: 3 });
+    assert.equal(list.state.todos.length, 499);
+    assert.deepEqual(seen, []);
+  });
+
+  it("after a restart of nginx it goes on", async () => {
+    const lost = within(new Promise((resolve) => (list.onstatus = resolve)), "the loss", 15000);
+    await system.restartNginx();
+    await lost;
+    await until(() => list.status === "joined", "the rejoin", 15000);
+    await push("add", { title: "after" });
+    assert.equal(list.state.todos.at(-1).title, "after");
   });
 });

@@ -13,7 +13,7 @@
 #include "seance.h"
 
 #define ITEMS_MAX 500
-#define TITLE_MAX 400   /* bytes of UTF-8 */
+#define TITLE_MAX 400 /* bytes of UTF-8 */
 
 /* --- what is in a state or a payload, borrowed --- */
 

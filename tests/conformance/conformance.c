@@ -109,7 +109,9 @@ todos_event(struct seance_call *call, const char *event, json_object *payload, j
 }
 
 static const struct seance_channel todos = {
-	.topic = "todos:*", .init = todos_init, .handle_event = todos_event,
+	.topic = "todos:*",
+	.init = todos_init,
+	.handle_event = todos_event,
 };
 
 /* --- foo:* --- */
@@ -132,7 +134,10 @@ foo_event(struct seance_call *call, const char *event, json_object *payload, jso
 }
 
 static const struct seance_channel foo = {
-	.topic = "foo:*", .max_version = 10, .init = foo_init, .handle_event = foo_event,
+	.topic = "foo:*",
+	.max_version = 10,
+	.init = foo_init,
+	.handle_event = foo_event,
 };
 
 /* --- authorized:*, authmap:* --- */
@@ -163,11 +168,15 @@ authorized_init(struct seance_call *call, const char *topic, json_object *payloa
 }
 
 static const struct seance_channel authorized = {
-	.topic = "authorized:*", .authorize = authorized_authorize, .init = authorized_init,
+	.topic = "authorized:*",
+	.authorize = authorized_authorize,
+	.init = authorized_init,
 };
 
 static const struct seance_channel authmap = {
-	.topic = "authmap:*", .authorize = authmap_authorize, .init = authorized_init,
+	.topic = "authmap:*",
+	.authorize = authmap_authorize,
+	.init = authorized_init,
 };
 
 /* --- bad_init:*, bad_init_map:* --- */
@@ -189,11 +198,13 @@ bad_init_map_init(struct seance_call *call, const char *topic, json_object *payl
 }
 
 static const struct seance_channel bad_init = {
-	.topic = "bad_init:*", .init = bad_init_init,
+	.topic = "bad_init:*",
+	.init = bad_init_init,
 };
 
 static const struct seance_channel bad_init_map = {
-	.topic = "bad_init_map:*", .init = bad_init_map_init,
+	.topic = "bad_init_map:*",
+	.init = bad_init_map_init,
 };
 
 /* --- crash:* --- */
@@ -235,11 +246,14 @@ crash_handle(struct seance_call *call, const char *event, json_object *payload, 
 		return SEANCE_OK;
 	if (strcmp(event, "unencodable") == 0)
 		return seance_set_state(call, object_with("n", json_object_new_double(NAN)));
-	return crash_event(call, event);   /* raise, throw, exit, exit_normal, bad_return */
+	return crash_event(call, event); /* raise, throw, exit, exit_normal, bad_return */
 }
 
 static const struct seance_channel crash = {
-	.topic = "crash:*", .authorize = crash_authorize, .init = crash_init, .handle_event = crash_handle,
+	.topic = "crash:*",
+	.authorize = crash_authorize,
+	.init = crash_init,
+	.handle_event = crash_handle,
 };
 
 /* --- counter:* --- */
@@ -258,11 +272,14 @@ counter_event(struct seance_call *call, const char *event, json_object *payload,
 	UNUSED(payload);
 	if (strcmp(event, "inc") != 0)
 		return crash_event(call, event);
-	return seance_set_state(call, object_with("count", json_object_new_int64(get_int(state, "count") + 1)));
+	return seance_set_state(call,
+	                        object_with("count", json_object_new_int64(get_int(state, "count") + 1)));
 }
 
 static const struct seance_channel counter = {
-	.topic = "counter:*", .init = counter_init, .handle_event = counter_event,
+	.topic = "counter:*",
+	.init = counter_init,
+	.handle_event = counter_event,
 };
 
 /* --- big:* and biglist:*: n items; the one with whole new states, the other with edits --- */
@@ -328,7 +345,9 @@ big_event(struct seance_call *call, const char *event, json_object *payload, jso
 }
 
 static const struct seance_channel big = {
-	.topic = "big:*", .init = big_init, .handle_event = big_event,
+	.topic = "big:*",
+	.init = big_init,
+	.handle_event = big_event,
 };
 
 static enum seance_status
@@ -350,7 +369,10 @@ biglist_event(struct seance_call *call, const char *event, json_object *payload,
 }
 
 static const struct seance_channel biglist = {
-	.topic = "biglist:*", .scope = SEANCE_SHARED, .init = big_init, .handle_event = biglist_event,
+	.topic = "biglist:*",
+	.scope = SEANCE_SHARED,
+	.init = big_init,
+	.handle_event = biglist_event,
 };
 
 /* --- any:* --- */
@@ -372,7 +394,9 @@ any_event(struct seance_call *call, const char *event, json_object *payload, jso
 }
 
 static const struct seance_channel any = {
-	.topic = "any:*", .init = any_init, .handle_event = any_event,
+	.topic = "any:*",
+	.init = any_init,
+	.handle_event = any_event,
 };
 
 /* --- board:* --- */
@@ -411,17 +435,20 @@ board_event(struct seance_call *call, const char *event, json_object *payload, j
 		return board_inc(call, state);
 	}
 	if (strcmp(event, "segv") == 0) {
-		signal(SIGSEGV, SIG_DFL);   /* a sanitizer would catch it */
+		signal(SIGSEGV, SIG_DFL); /* a sanitizer would catch it */
 		raise(SIGSEGV);
 	}
 	if (strcmp(event, "loop") == 0)
 		for (;;)
 			pause();
-	return crash_event(call, event);   /* raise */
+	return crash_event(call, event); /* raise */
 }
 
 static const struct seance_channel board = {
-	.topic = "board:*", .scope = SEANCE_SHARED, .init = board_init, .handle_event = board_event,
+	.topic = "board:*",
+	.scope = SEANCE_SHARED,
+	.init = board_init,
+	.handle_event = board_event,
 };
 
 /* --- the socket --- */
@@ -438,5 +465,5 @@ on_connect(struct seance_call *call, json_object *params)
 	return SEANCE_OK;
 }
 
-SEANCE_MAIN_CONNECT(on_connect, &todos, &foo, &authorized, &authmap, &bad_init, &bad_init_map, &crash, &counter,
-                    &big, &biglist, &any, &board)
+SEANCE_MAIN_CONNECT(on_connect, &todos, &foo, &authorized, &authmap, &bad_init, &bad_init_map, &crash,
+                    &counter, &big, &biglist, &any, &board)
