@@ -228,19 +228,22 @@ write_due(struct engine *engine, int64_t now)
 	return status;
 }
 
+/* What of house-keeping went into the transaction. */
+struct house {
+	bool kept;
+	int pruned;
+	int64_t written;   /* the mark; as it was: not put */
+};
+
 static enum store_status
-put_mark(struct engine *engine, int64_t last, int64_t now)
+put_mark(struct engine *engine, int64_t last, int64_t now, struct house *house)
 {
-	int64_t written = last;
+	int64_t written = instances_written(engine, last);
 	if (now - engine->marked_ms < MARK_EVERY_MS)
 		return STORE_OK;
-	for (struct instance *i = engine->due_first; i; i = i->due_next)
-		if (i->unwritten && !i->put && i->unwritten <= written)
-			written = i->unwritten - 1;
 	if (written == engine->written)
 		return STORE_OK;
-	engine->written = written;
-	engine->marked_ms = now;
+	house->written = written;
 	return store_mark_put(engine->store, STORE_MARK_WRITTEN, written);
 }
 
@@ -255,23 +258,31 @@ prune(struct engine *engine, size_t staged, int *deleted)
 }
 
 static enum store_status
-keep_house(struct engine *engine, size_t staged, int64_t last, int64_t now, int *pruned)
+keep_house(struct engine *engine, size_t staged, int64_t last, int64_t now, struct house *house)
 {
 	enum store_status status = delete_ended(engine);
+	house->kept = true;
 	if (status == STORE_OK)
 		status = delete_blanks(engine);
 	if (status == STORE_OK)
 		status = write_due(engine, now);
 	if (status == STORE_OK)
-		status = put_mark(engine, last, now);
+		status = put_mark(engine, last, now, house);
 	if (status == STORE_OK)
-		status = prune(engine, staged, pruned);
+		status = prune(engine, staged, &house->pruned);
 	return status;
 }
 
 static void
-house_kept(struct engine *engine, int pruned)
+house_kept(struct engine *engine, const struct house *house)
 {
+	int pruned = house->pruned;
+	if (!house->kept)
+		return;
+	if (house->written != engine->written) {
+		engine->written = house->written;
+		engine->marked_ms = engine_now();
+	}
 	engine->ended_sockets.count = 0;
 	engine->dead_instances.count = 0;
 	for (size_t i = engine->blank_count; i-- > 0;)
@@ -293,52 +304,64 @@ struct foreign {
 	bool conflict;
 };
 
-static bool
-reread_row(void *context, const struct store_instance *row)
-{
-	struct instance *instance = context;
-	instance->row.state_revision = row->state_revision;
-	instance->row.state_version = row->state_version;
-	return false;
-}
-
 static void
-foreign_event(struct foreign *foreign, struct record *record, struct instance *instance)
+foreign_event(struct foreign *foreign, const struct store_record *row, struct instance *instance)
 {
-	instance->row.revision = record->row.revision;
-	instance->row.version = record->row.version;
-	instance->row.last_commit = record->row.number;
-	store_instance_get(foreign->engine->store, instance->row.id, reread_row, instance);
+	struct record *record = record_copy(row);
+	record->topic = memory_strdup(instance->row.topic);
 	deliver_to_joined(foreign->result, record, instance);
-	if (instance->staged)
-		foreign->conflict = true;
-	else
-		instance_discard(foreign->engine, instance);
+	record_free(record);
 }
 
+/* The other process may go before it has written the instance's row: so it is written here too. */
 static bool
 foreign_row(void *context, const struct store_record *row)
 {
 	struct foreign *foreign = context;
-	struct instance *instance = table_find_number(foreign->engine->instances_by_id, row->instance);
-	foreign->engine->last = row->number;
-	if (instance && row->kind == STORE_EVENT) {
-		struct record *record = record_copy(row);
-		record->topic = memory_strdup(instance->row.topic);
-		foreign_event(foreign, record, instance);
-		record_free(record);
-	}
+	struct engine *engine = foreign->engine;
+	struct instance *instance = instance_by_id(engine, row->instance);
+	engine->last = row->number;
+	if (!instance)
+		return true;
+	instance_follow(engine, instance, row);
+	if (row->kind == STORE_EVENT)
+		foreign_event(foreign, row, instance);
+	if (instance->staged)
+		foreign->conflict = true;
+	else
+		instance_discard(engine, instance);
 	return true;
 }
 
-/* Read and delivered before any unit of our own is made.  true: what is staged must run again. */
-static bool
-foreign_rows(struct engine *engine, struct commit_result *result)
+/* Another process deletes those that nobody is joined to or has changed. */
+static void
+foreign_deletions(struct foreign *foreign)
+{
+	struct engine *engine = foreign->engine;
+	struct lh_entry *entry, *next;
+	lh_foreach_safe(engine->shared_by_topic, entry, next)
+	{
+		struct instance *instance = (struct instance *)lh_entry_v(entry);
+		if (!instance->row.id || instance->joins ||
+		    instance_look(engine, instance) != STORE_NONE)
+			continue;
+		if (instance->staged)
+			foreign->conflict = true;
+		instance_unborn(engine, instance);
+	}
+}
+
+/* Read and delivered before any unit of our own is made.  A conflict: what is staged must run again. */
+static enum store_status
+foreign_rows(struct engine *engine, struct commit_result *result, bool *conflict)
 {
 	struct foreign foreign = {.engine = engine, .result = result};
-	if (store_scan(engine->store, engine->last, INT64_MAX, foreign_row, &foreign) != STORE_OK)
-		return true;
-	return foreign.conflict;
+	enum store_status status =
+		store_scan(engine->store, engine->last, INT64_MAX, foreign_row, &foreign);
+	if (status == STORE_OK)
+		foreign_deletions(&foreign);
+	*conflict = foreign.conflict;
+	return status;
 }
 
 /* --- after the commit --- */
@@ -389,6 +412,8 @@ apply_message(struct engine *engine, struct staged *staged)
 	struct message *message = staged->message;
 	struct socket *socket = message->socket;
 	socket->done = message->number;
+	if (!socket->known && !socket->ended) /* a link broke while it ran: its answer is to have all the same */
+		socket_want_fill(engine, socket, socket->position);
 	if (staged->assigns) {
 		json_object_put(socket->assigns);
 		socket->assigns = staged->assigns;
@@ -433,7 +458,7 @@ apply(struct engine *engine, struct staged *staged, struct commit_result *result
 /* --- the transaction --- */
 
 static enum store_status
-write_all(struct engine *engine, struct staged *list, size_t count, int *pruned)
+write_all(struct engine *engine, struct staged *list, size_t count, struct house *house)
 {
 	enum store_status status = STORE_OK;
 	int64_t now = engine_now();
@@ -443,8 +468,8 @@ write_all(struct engine *engine, struct staged *list, size_t count, int *pruned)
 		if (list[i].record)
 			last = list[i].record->row.number;
 	}
-	if (status == STORE_OK)
-		status = keep_house(engine, count, last, now, pruned);
+	if (status == STORE_OK && now >= engine->retry_ms)
+		status = keep_house(engine, count, last, now, house);
 	return status;
 }
 
@@ -453,28 +478,30 @@ enum transaction { DONE, FAILED, CONFLICT, BUSY };
 static enum transaction
 transaction(struct engine *engine, struct staged *list, size_t count, struct commit_result *result)
 {
-	bool foreign = false;
-	int pruned = 0;
+	bool foreign = false, conflict = false;
+	struct house house = {.written = engine->written};
 	enum store_status status = store_begin(engine->store, &foreign);
 	if (status != STORE_OK)
 		return status == STORE_BUSY ? BUSY : FAILED;
-	if (foreign && foreign_rows(engine, result)) {
+	if (foreign)
+		status = foreign_rows(engine, result, &conflict);
+	if (conflict) {
 		store_rollback(engine->store);
 		return CONFLICT;
 	}
-	status = write_all(engine, list, count, &pruned);
+	if (status == STORE_OK)
+		status = write_all(engine, list, count, &house);
 	if (status == STORE_OK)
 		status = store_commit(engine->store);
-	else
-		store_rollback(engine->store);
 	if (status != STORE_OK) {
+		store_rollback(engine->store);
 		instances_put(engine, false);
 		return FAILED;
 	}
 	for (size_t i = 0; i < count; i++)
 		apply(engine, &list[i], result);
 	instances_put(engine, true);
-	house_kept(engine, pruned);
+	house_kept(engine, &house);
 	return DONE;
 }
 
@@ -497,7 +524,7 @@ put_back(struct engine *engine, struct staged *list, size_t count)
 	for (size_t i = 0; i < engine->blank_count; i++)
 		engine->blanks[i]->deleted = false;
 	for (size_t i = 0; i < count; i++) {
-		if (list[i].ends && list[i].ends->instance)
+		if (list[i].ends && !list[i].message->socket->ended && list[i].ends->instance)
 			list[i].ends->instance->deleted = false;
 		if (list[i].instance && --list[i].instance->staged > 0)
 			list[i].instance = NULL;
@@ -524,7 +551,8 @@ run_again(struct engine *engine, const struct staged *staged)
 	if (staged->socket)
 		staged_add(engine)->socket = staged->socket;
 	else
-		message_run(engine, staged->message);
+		message_ready(engine, staged->message);
+	messages_run(engine);
 }
 
 static struct staged *
@@ -574,6 +602,25 @@ wait_for_lock(struct engine *engine, struct staged *list, size_t count)
 	keep_staged(engine, list, count);
 	engine->retry_ms = now + 1;
 	return true;
+}
+
+/* At the end: nobody waits for what is staged any more. */
+void
+staged_drop(struct engine *engine)
+{
+	size_t count;
+	struct staged *list = take_staged(engine, &count);
+	struct message *message = NULL;
+	for (size_t i = 0; i < count; i++)
+		if (list[i].message)
+			message_answer(engine, list[i].message, OUTCOME_FAILED);
+	put_back(engine, list, count);
+	free(list);
+	while ((message = engine->answered)) {
+		engine->answered = message->next;
+		message_free(message);
+	}
+	engine->answered_last = NULL;
 }
 
 static void

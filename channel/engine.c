@@ -148,13 +148,18 @@ write_everything(struct engine *engine)
 	enum store_status status = store_begin(engine->store, &foreign);
 	if (status != STORE_OK)
 		return status;
+	if (foreign) { /* what is known here is not the newest */
+		store_rollback(engine->store);
+		return STORE_OK;
+	}
 	for (struct instance *i = engine->due_first; i && status == STORE_OK; i = i->due_next)
 		status = instance_write(engine, i, true);
 	if (status == STORE_OK)
-		status = store_mark_put(engine->store, STORE_MARK_WRITTEN, engine->last);
+		status = store_mark_put(engine->store, STORE_MARK_WRITTEN,
+		                        instances_written(engine, engine->last));
 	if (status == STORE_OK)
 		status = store_commit(engine->store);
-	else
+	if (status != STORE_OK)
 		store_rollback(engine->store);
 	instances_put(engine, status == STORE_OK);
 	return status;
@@ -181,14 +186,12 @@ free_all(struct engine *engine)
 void
 engine_close(struct engine *engine)
 {
+	staged_drop(engine);
 	if (write_everything(engine) != STORE_OK)
 		engine_log(engine, "states could not be written (%s): they will be read from the log",
 		           store_message(engine->store));
 	free_all(engine);
 	store_close(engine->store);
-	for (size_t i = 0; i < engine->staged_count; i++)
-		staged_release(&engine->staged[i]);
-	free(engine->staged);
 	free(engine->ended_sockets.at);
 	free(engine->dead_instances.at);
 	free(engine->blanks);
@@ -282,12 +285,15 @@ engine_connect(struct engine *engine, const struct engine_client *client, struct
 		.header_context = client->header_context,
 	};
 	enum seance_status status = ask_connect(engine, &call, client);
+	bool within = within_limits(engine, client); /* others may have come meanwhile */
 	if (status == SEANCE_CRASHED)
 		engine_log(engine, "connect crashed: %s", call_why(&call));
-	if (status == SEANCE_OK)
+	if (status == SEANCE_OK && within)
 		*socket = stage_socket(engine, client, call.assigned ? call.assigns : NULL);
 	call_release(&call);
-	return status == SEANCE_OK ? CONNECT_OK : CONNECT_REFUSED;
+	if (status != SEANCE_OK)
+		return CONNECT_REFUSED;
+	return within ? CONNECT_OK : CONNECT_LIMIT;
 }
 
 bool
@@ -428,7 +434,7 @@ close_laggards(struct engine *engine, int64_t until,
                void (*close)(void *context, struct socket *socket), void *context)
 {
 	struct socket *next;
-	for (struct socket *s = engine->sockets; s; s = next) {
+	for (struct socket *s = engine->sockets; s && until > 0; s = next) {
 		next = s->next;
 		if (s->floor > until)
 			continue;
@@ -450,7 +456,7 @@ engine_house(struct engine *engine, int64_t floor,
 		return;
 	close_laggards(engine, lower(limit - engine->limits.log_rows, tail), close, context);
 	int64_t safe = lower(lower(floor, sockets_floor(engine)) - 1, tail);
-	engine->prune_until = lower(limit, safe);
+	engine->prune_until = lower(limit, lower(safe - state_rows(engine), engine->written));
 }
 
 static int
@@ -463,16 +469,19 @@ int
 engine_due(struct engine *engine)
 {
 	int64_t now = engine_now();
-	int64_t due = NOTHING_NEEDED;
-	if (engine->staged_count || engine->answered || engine->fills)
+	int64_t due = NOTHING_NEEDED, house = NOTHING_NEEDED;
+	if (engine->staged_count || engine->answered)
 		return 0;
+	if (engine->fills)
+		due = engine->fill_retry_ms;
 	if (engine->ended_sockets.count || engine->dead_instances.count || engine->blank_count)
-		due = now + HOUSE_AFTER_MS;
+		house = now + HOUSE_AFTER_MS;
 	if (engine->prune_until >= engine->oldest)
-		due = now;
+		house = now;
 	if (engine->due_first)
-		due = lower(due, engine->due_first->due_ms);
-	if (due == NOTHING_NEEDED)
-		return -1;
-	return until(due > engine->retry_ms ? due : engine->retry_ms, now);
+		house = lower(house, engine->due_first->due_ms);
+	if (house != NOTHING_NEEDED && house < engine->retry_ms)
+		house = engine->retry_ms;
+	due = lower(due, house);
+	return due == NOTHING_NEEDED ? -1 : until(due, now);
 }

@@ -31,6 +31,7 @@
 #define BUSY_MS          10000        /* what is staged waits for another process's lock at most so long */
 #define RETRY_MS         1000
 #define NOTHING_NEEDED   INT64_MAX
+#define STATE_ROWS       1000         /* a row's full state may stand in one at most so many rows before it */
 
 /* Ended, but the log may still name it: ended is not 0. */
 struct join {
@@ -71,7 +72,7 @@ struct instance {
 	size_t log_bytes;             /* of operations since the stored state */
 	int64_t written_ms;           /* when its row was last written */
 	int64_t changed_ms;
-	int64_t unwritten;            /* its first commit that its row does not show; 0: none */
+	int64_t unwritten;            /* its first commit that its row or stored state does not show; 0: none */
 	int64_t due_ms;               /* when it is to be written; 0: not in the list */
 	struct instance *due_previous, *due_next;
 	struct instance *used_previous, *used_next;   /* loaded ones, by last use */
@@ -113,7 +114,9 @@ struct engine {
 	struct staged *staged;
 	size_t staged_count, staged_room;
 	struct message *answered, *answered_last;
+	struct message *ready, *ready_last; /* to be run, by whoever comes next */
 	struct socket *fills;
+	int64_t fill_retry_ms;              /* the log could not be read: not before */
 
 	struct numbers ended_sockets;       /* rows to be deleted */
 	struct numbers dead_instances;           /* private ones, rows to be deleted */
@@ -181,6 +184,10 @@ void instance_forget(struct engine *engine, struct instance *instance);   /* fre
 void instance_die(struct engine *engine, struct instance *instance);      /* private: its join has ended */
 void instance_changed(struct engine *engine, struct instance *instance, int64_t number, size_t bytes);
 void instance_unblank(struct engine *engine, struct instance *instance);  /* deleted, or wanted again */
+void instance_unborn(struct engine *engine, struct instance *instance);   /* its row was deleted elsewhere */
+enum store_status instance_look(struct engine *engine, struct instance *instance);
+void instance_follow(struct engine *engine, struct instance *instance, const struct store_record *row);
+int64_t instances_written(const struct engine *engine, int64_t last);
 enum store_status instance_write(struct engine *engine, struct instance *instance, bool all);
 void instances_put(struct engine *engine, bool committed);   /* what instance_write wrote */
 void instance_schedule(struct engine *engine, struct instance *instance, int64_t due_ms);
@@ -190,7 +197,9 @@ const struct seance_channel *channel_for(const struct engine *engine, const char
 
 /* --- message.c --- */
 struct staged *staged_add(struct engine *engine);
-void message_run(struct engine *engine, struct message *message);
+void message_ready(struct engine *engine, struct message *message);   /* to be run next but others */
+void messages_run(struct engine *engine);                             /* those that are ready */
+int64_t state_rows(const struct engine *engine);
 void message_answer(struct engine *engine, struct message *message, enum message_outcome outcome);
 void staged_release(struct staged *staged);
 
@@ -199,6 +208,7 @@ void record_find_state(struct engine *engine, struct record *record);
 void fill_sockets(struct engine *engine, struct commit_result *result);
 
 /* --- commit.c --- */
+void staged_drop(struct engine *engine);
 void deliver(struct commit_result *result, struct record *record, struct socket *socket,
              int64_t after);
 

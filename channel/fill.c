@@ -109,20 +109,22 @@ fill_sockets(struct engine *engine, struct commit_result *result)
 {
 	struct fill fill = {.engine = engine, .result = result};
 	struct socket *list = engine->fills;
-	if (!list)
+	if (!list || engine_now() < engine->fill_retry_ms)
 		return;
 	engine->fills = NULL;
 	int64_t from = begin_fill(list);
 	enum store_status status = STORE_OK;
 	if (from < engine->last)
 		status = store_scan(engine->store, from, engine->last, fill_row, &fill);
-	if (status != STORE_OK)
+	if (status != STORE_OK) {
 		engine_log(engine, "the log cannot be read: %s", store_message(engine->store));
+		engine->fill_retry_ms = engine_now() + RETRY_MS;
+		engine->fills = list;
+		return;
+	}
 	for (struct socket *s = list, *next; s; s = next) {
 		next = s->next_fill;
 		filled(s);
-		if (status != STORE_OK)
-			s->known = false;
 	}
 }
 
@@ -143,7 +145,7 @@ record_find_state(struct engine *engine, struct record *record)
 	json_object *number = NULL;
 	if (json_object_object_get_ex(detail, "state_of", &number)) {
 		int64_t at = json_object_get_int64(number);
-		store_scan(engine->store, at - 1, at, state_row, record);
+		store_history(engine->store, at, state_row, record); /* not store_scan, which may be running */
 	}
 	json_object_put(detail);
 }

@@ -153,11 +153,28 @@ struct found {
 	struct instance *instance;
 };
 
+/* One that was to be born here has been born by another process. */
+static struct instance *
+adopt_row(struct engine *engine, struct instance *unborn, const struct store_instance *row)
+{
+	const char *topic = unborn->row.topic;
+	if (unborn->row.id)
+		return NULL;
+	unborn->row = *row;
+	unborn->row.topic = topic;
+	instance_register(engine, unborn);
+	return unborn;
+}
+
 static bool
 found_row(void *context, const struct store_instance *row)
 {
 	struct found *found = context;
-	found->instance = instance_from_row(found->engine, row);
+	struct instance *unborn = NULL;
+	if (row->shared)
+		unborn = table_find_text(found->engine->shared_by_topic, row->topic);
+	found->instance = unborn ? adopt_row(found->engine, unborn, row)
+	                         : instance_from_row(found->engine, row);
 	return false;
 }
 
@@ -187,6 +204,22 @@ instance_find_shared(struct engine *engine, const struct seance_channel *channel
 	}
 	*instance = found.instance;
 	return status;
+}
+
+/* A row of the log that its own row may not show: an earlier process, or another one, wrote it. */
+void
+instance_follow(struct engine *engine, struct instance *instance, const struct store_record *row)
+{
+	if (row->number > instance->row.last_commit) {
+		instance->row.last_commit = row->number;
+		instance->row.revision = row->revision;
+		instance->row.version = row->version;
+	} else if (row->revision <= instance->row.state_revision) {
+		return;
+	}
+	if (!instance->unwritten)
+		instance->unwritten = row->number;
+	instance_schedule(engine, instance, engine_now());
 }
 
 /* --- its state --- */
@@ -260,11 +293,12 @@ static bool
 replay(struct engine *engine, struct instance *instance, json_object **state)
 {
 	struct history history = {.after = instance->row.state_revision};
+	int64_t lacking = instance->row.revision - history.after;
 	bool done = true;
-	if (instance->row.revision > history.after)
+	if (lacking > 0) /* less than none: another process has written it, its rows are still to be read */
 		done = store_history(engine->store, instance->row.last_commit, history_row, &history) ==
-		       STORE_OK;
-	done = done && (int64_t)history.count == instance->row.revision - history.after;
+		           STORE_OK &&
+		       (int64_t)history.count == lacking;
 	instance->log_bytes = 0;
 	for (size_t i = history.count; i-- > 0;) {
 		if (history.records[i]->row.operations)
@@ -276,15 +310,50 @@ replay(struct engine *engine, struct instance *instance, json_object **state)
 	return done;
 }
 
+static bool
+look_row(void *context, const struct store_instance *row)
+{
+	struct instance *instance = context;
+	instance->row.state_revision = row->state_revision;
+	instance->row.state_version = row->state_version;
+	return false;
+}
+
+/* Which revision is the stored state of?  Another process may have written it. */
+enum store_status
+instance_look(struct engine *engine, struct instance *instance)
+{
+	return store_instance_get(engine->store, instance->row.id, look_row, instance);
+}
+
+/* The stored state as text, owned by the caller, and which revision it is of; NULL: it can't be read. */
+static char *
+read_state(struct engine *engine, struct instance *instance)
+{
+	char *text = NULL;
+	int64_t revision = -1;
+	bool done = instance_look(engine, instance) == STORE_OK;
+	while (done && revision != instance->row.state_revision) { /* it was written meanwhile */
+		revision = instance->row.state_revision;
+		free(text);
+		done = store_instance_state(engine->store, instance->row.id, &text) == STORE_OK && text &&
+		       instance_look(engine, instance) == STORE_OK;
+	}
+	if (done)
+		return text;
+	free(text);
+	return NULL;
+}
+
 bool
 instance_load(struct engine *engine, struct instance *instance)
 {
-	char *text = NULL;
 	json_object *state = NULL;
+	instance_used(engine, instance);
 	if (instance->loaded)
 		return true;
-	bool done = store_instance_state(engine->store, instance->row.id, &text) == STORE_OK &&
-	            json_parse(text, strlen(text), &state, NULL);
+	char *text = read_state(engine, instance);
+	bool done = text && json_parse(text, strlen(text), &state, NULL);
 	instance->state_bytes = done ? strlen(text) : 0;
 	free(text);
 	done = done && replay(engine, instance, &state);
@@ -389,6 +458,24 @@ instance_discard(struct engine *engine, struct instance *instance)
 		instance_forget(engine, instance);
 }
 
+/* Its row has gone: it is to be born again, if at all. */
+void
+instance_unborn(struct engine *engine, struct instance *instance)
+{
+	table_remove_number(engine->instances_by_id, instance->row.id);
+	if (instance->blank)
+		instance_unblank(engine, instance);
+	instance_unschedule(engine, instance);
+	instance->unwritten = 0;
+	instance->row = (struct store_instance){
+		.topic = instance->row.topic,
+		.shared = true,
+		.epoch = draw_epoch(),
+	};
+	if (!instance->staged)
+		instance_discard(engine, instance);
+}
+
 void
 instances_trim(struct engine *engine)
 {
@@ -441,13 +528,26 @@ put_add(struct engine *engine, struct instance *instance)
 	instance->put = true;
 }
 
+/* Up to which row is every instance's own row and state written, by the transaction being made? */
+int64_t
+instances_written(const struct engine *engine, int64_t last)
+{
+	int64_t written = last;
+	for (const struct instance *i = engine->due_first; i; i = i->due_next) {
+		bool done = i->put && i->next.state_revision == i->next.revision;
+		if (i->unwritten && !done && i->unwritten <= written)
+			written = i->unwritten - 1;
+	}
+	return written;
+}
+
 /* Writes what is due of an instance.  A busy one's state is the callback's: it is written later. */
 enum store_status
 instance_write(struct engine *engine, struct instance *instance, bool all)
 {
 	const char *state = NULL;
 	size_t len = 0;
-	if (instance->put || instance->deleted || instance->dead)
+	if (instance->put || instance->deleted || instance->dead || instance->stale)
 		return STORE_OK;
 	if (instance->next.state_revision != instance->next.revision && !instance->busy)
 		instance_load(engine, instance); /* after a kill: the stored state lags behind the log */
@@ -467,7 +567,8 @@ put_done(struct engine *engine, struct instance *instance, int64_t now)
 {
 	instance->row = instance->next;
 	instance->written_ms = now;
-	instance->unwritten = 0;
+	if (instance->row.state_revision == instance->row.revision)
+		instance->unwritten = 0;
 	if (instance->state_put)
 		instance->log_bytes = 0;
 	instance_unschedule(engine, instance);

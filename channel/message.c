@@ -128,15 +128,29 @@ stage_join_ref(struct staged *staged, const struct join *join)
 	record_set(&staged->record->row.join_ref, join->join_ref);
 }
 
+/* Rows that are kept before those that somebody may need: their states may stand there. */
+int64_t
+state_rows(const struct engine *engine)
+{
+	return engine->limits.log_rows / 2 < STATE_ROWS ? engine->limits.log_rows / 2 : STATE_ROWS;
+}
+
+/* Half of that, because rows that are staged before this one have no number yet. */
+static bool
+is_near(const struct engine *engine, const struct record *known)
+{
+	return !known->row.number || engine->last - known->row.number <= state_rows(engine) / 2;
+}
+
 /*
- * The full state goes into the row, as text; a large one only if no earlier row of the same revision
- * has it already.
+ * The full state goes into the row, as text; a large one only if no earlier row of the same revision,
+ * a near one, has it already.
  */
 static void
 stage_state(struct engine *engine, struct staged *staged, struct instance *instance)
 {
 	struct record *known = instance->state_record;
-	if (known && known->row.revision == instance->revision) {
+	if (known && known->row.revision == instance->revision && is_near(engine, known)) {
 		if (strlen(known->row.state) <= STATE_SMALL)
 			record_set(&staged->record->row.state, known->row.state);
 		else
@@ -309,6 +323,23 @@ run_callback(struct engine *engine, struct run *run, run_fn *callback)
 	return status;
 }
 
+/* --- in order: whoever is in here takes the next message; one for a busy instance waits there --- */
+
+void
+message_ready(struct engine *engine, struct message *message)
+{
+	append(&engine->ready, &engine->ready_last, message);
+}
+
+static void
+message_ready_first(struct engine *engine, struct message *message)
+{
+	message->next = engine->ready;
+	engine->ready = message;
+	if (!engine->ready_last)
+		engine->ready_last = message;
+}
+
 /* Done with an instance's callback: may what it did count?  If not, the message was dealt with. */
 static bool
 run_counts(struct engine *engine, struct run *run)
@@ -323,10 +354,7 @@ run_counts(struct engine *engine, struct run *run)
 		instance_discard(engine, instance);
 	else
 		instance_forget(engine, instance);
-	if (message->socket->ended)
-		message_answer(engine, message, OUTCOME_GONE);
-	else
-		message_run(engine, message);
+	message_ready_first(engine, message);
 	return false;
 }
 
@@ -342,26 +370,18 @@ wait_for(struct instance *instance, struct message *message)
 }
 
 /*
- * Runs what has waited.  One by one: the first may make the instance busy again, or be its end (then the
- * rest finds its way by topic again).
+ * What has waited is ready now.  The first may make the instance busy again, or be its end: each finds its
+ * way by topic again.
  */
 static void
-run_waiting(struct engine *engine, struct message *waiting)
+ready_waiting(struct engine *engine, struct instance *instance)
 {
-	while (waiting) {
-		struct message *next = waiting->next;
-		waiting->next = NULL;
-		message_run(engine, waiting);
-		waiting = next;
+	while (instance->waiting) {
+		struct message *message = instance->waiting;
+		instance->waiting = message->next;
+		message_ready(engine, message);
 	}
-}
-
-static struct message *
-take_waiting(struct instance *instance)
-{
-	struct message *waiting = instance->waiting;
-	instance->waiting = instance->waiting_last = NULL;
-	return waiting;
+	instance->waiting_last = NULL;
 }
 
 /* --- the kinds of messages --- */
@@ -411,11 +431,10 @@ event_run(struct engine *engine, struct message *message, struct join *join)
 	run_init(&run, message, instance);
 	run.call.edit = &instance->edit;
 	enum seance_status status = run_callback(engine, &run, run_event);
-	struct message *waiting = take_waiting(instance);
+	ready_waiting(engine, instance);
 	if (run_counts(engine, &run))
 		finish_event(engine, &run, join, status);
 	call_release(&run.call);
-	run_waiting(engine, waiting);
 }
 
 static void
@@ -536,11 +555,10 @@ init_run(struct engine *engine, struct message *message, struct instance *instan
 	}
 	run.call.init = true;
 	enum seance_status status = run_callback(engine, &run, run_init_callback);
-	struct message *waiting = take_waiting(instance);
+	ready_waiting(engine, instance);
 	if (run_counts(engine, &run))
 		finish_init(engine, &run, status);
 	call_release(&run.call);
-	run_waiting(engine, waiting);
 }
 
 static void
@@ -564,7 +582,8 @@ run_join(struct engine *engine, struct message *message)
 		message_answer(engine, message, OUTCOME_UNMATCHED);
 		return;
 	}
-	if (message->socket->join_count >= engine->limits.joins_per_socket) {
+	if (message->socket->join_count >= engine->limits.joins_per_socket &&
+	    !socket_join(message->socket, message->topic)) {
 		refuse(engine, message,
 		       reason_object("reason", json_object_new_string("too many joins")));
 		return;
@@ -583,7 +602,7 @@ run_join(struct engine *engine, struct message *message)
 		init_run(engine, message, instance);
 }
 
-void
+static void
 message_run(struct engine *engine, struct message *message)
 {
 	if (message->socket->ended)
@@ -594,6 +613,27 @@ message_run(struct engine *engine, struct message *message)
 		run_join(engine, message);
 	else
 		run_joined(engine, message);
+}
+
+void
+messages_run(struct engine *engine)
+{
+	while (engine->ready) {
+		struct message *message = engine->ready;
+		engine->ready = message->next;
+		if (!engine->ready)
+			engine->ready_last = NULL;
+		message->next = NULL;
+		message_run(engine, message);
+	}
+}
+
+static void
+message_take(struct engine *engine, struct message *message)
+{
+	message->socket->running = message;
+	message_ready(engine, message);
+	messages_run(engine);
 }
 
 /* --- once, and in order --- */
@@ -609,15 +649,14 @@ submit_again(struct engine *engine, struct message *message, int64_t position,
 		message_free(message);
 		return SUBMIT_REPEATED;
 	}
+	if (!alive(message->request) && socket->done != message->number)
+		return SUBMIT_STALE;
+	socket_want_fill(engine, socket, position); /* its answer was lost, and others' units in it */
 	if (socket->done == message->number) {
-		socket_want_fill(engine, socket, position);
 		message_answer(engine, message, OUTCOME_COMMITTED);
 		return SUBMIT_TAKEN;
 	}
-	if (!alive(message->request))
-		return SUBMIT_STALE;
-	socket->running = message;
-	message_run(engine, message);
+	message_take(engine, message);
 	return SUBMIT_TAKEN;
 }
 
@@ -634,7 +673,6 @@ engine_submit(struct engine *engine, struct message *message, int64_t position,
 	if (message->number == socket->seen)
 		return submit_again(engine, message, position, alive, old);
 	socket->seen = message->number;
-	socket->running = message;
-	message_run(engine, message);
+	message_take(engine, message);
 	return SUBMIT_TAKEN;
 }

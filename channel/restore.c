@@ -7,7 +7,7 @@ restore_socket(void *context, const struct store_socket *row)
 {
 	struct engine *engine = context;
 	struct socket *socket = socket_new(engine, row);
-	socket->floor = 0; /* nothing is pruned until it was reported or has ended */
+	socket->floor = 0; /* see need_all */
 	return true;
 }
 
@@ -30,21 +30,16 @@ restore_join(void *context, const struct store_join *row)
 	return true;
 }
 
-/* Instances whose rows lag behind the log. */
+/* Instances whose rows or states lag behind the log. */
 static bool
 restore_instance(void *context, const struct store_record *row)
 {
 	struct engine *engine = context;
 	struct instance *instance = instance_by_id(engine, row->instance);
-	if (!instance || row->number <= instance->row.last_commit)
+	if (!instance)
 		return true;
-	instance->row.last_commit = row->number;
-	instance->row.revision = instance->revision = row->revision;
-	instance->row.version = instance->version = row->version;
-	instance->next = instance->row;
-	if (!instance->unwritten)
-		instance->unwritten = row->number;
-	instance_schedule(engine, instance, engine_now());
+	instance_follow(engine, instance, row);
+	instance_discard(engine, instance);
 	return true;
 }
 
@@ -72,6 +67,14 @@ oldest_row(void *context, const struct store_record *row)
 	return false;
 }
 
+/* Nothing is pruned until each socket was reported or has ended. */
+static void
+need_all(struct engine *engine)
+{
+	for (struct socket *s = engine->sockets; s; s = s->next)
+		s->floor = engine->oldest;
+}
+
 static enum store_status
 read_log(struct engine *engine)
 {
@@ -83,6 +86,7 @@ read_log(struct engine *engine)
 	engine->oldest = engine->last + 1;
 	if (status == STORE_OK)
 		status = store_scan(engine->store, 0, engine->last, oldest_row, engine);
+	need_all(engine);
 	return status;
 }
 

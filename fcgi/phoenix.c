@@ -440,7 +440,8 @@ parse_binary(int format, const char *bytes, size_t len, struct parts *parts, con
 		return false;
 	const unsigned char *sizes = at + 1;
 	size_t head = 5 + (size_t)sizes[0] + sizes[1] + sizes[2] + sizes[3];
-	if (head > len || !json_parse(bytes + head, len - head, &payload, NULL))
+	if (head > len || !json_is_utf8(bytes + 5, head - 5) ||
+	    !json_parse(bytes + head, len - head, &payload, NULL))
 		return false;
 	parts->whole = json_object_new_array_ext(5);
 	at += 5;
