@@ -1,0 +1,26 @@
+/*
+ * The bench itself, in short: it runs through, no socket is closed or stalled, and every figure is there.
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { it } from "node:test";
+import { tree } from "../system.mjs";
+
+const built = existsSync(join(tree, "build/normal/bench_load"));
+
+it("a short bench", { skip: process.env.SANITIZE ? "figures are for the normal build" : !built && "not built" }, () => {
+  const table = execFileSync(join(tree, "tests/bench/run"), {
+    env: { ...process.env, BENCH_SECONDS: "0.1", BENCH_ROUNDS: "1" },
+    encoding: "utf8",
+    timeout: 120000,
+  });
+  for (const sockets of [1, 16, 64, 256]) {
+    const line = table.split("\n").find((row) => row.startsWith(`  ${sockets} `));
+    const rates = line.match(/\d+(?=  \d)/g).map(Number);
+    assert.equal(rates.length, 3, line);
+    assert.ok(rates.every((rate) => rate > 0), line);
+  }
+  assert.match(table, /\nsockets closed 0, stalled 0, with a wrong frame or version 0\n$/);
+});
