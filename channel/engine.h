@@ -124,11 +124,17 @@ struct message {
 	struct message *next;
 };
 
-/* A commit that is to be sent to a socket: the unit (after, record's number). */
+/*
+ * A commit that is to be sent to a socket: the unit (after, record's number).
+ *
+ * A fill goes by the link if there is one that the worker reads from, else with an answer: a worker that
+ * has asked for it drops, until its beginning has come, what else comes by the link.
+ */
 struct delivery {
 	struct record *record;
 	struct socket *socket;
 	int64_t after;
+	bool by_link;
 };
 
 /* What a commit led to.  Deliveries rise by record for each socket. */

@@ -54,6 +54,8 @@ fill_one(struct fill *fill, const struct store_record *row, struct socket *socke
 		record_find_state(fill->engine, fill->record);
 	}
 	deliver(fill->result, fill->record, socket, socket->last);
+	fill->result->deliveries[fill->result->delivery_count - 1].by_link =
+		socket->link && !socket->behind;
 	socket->last = row->number;
 }
 

@@ -649,7 +649,7 @@ submit_again(struct engine *engine, struct message *message, int64_t position,
 		message_free(message);
 		return SUBMIT_REPEATED;
 	}
-	if (!alive(message->request) && socket->done != message->number)
+	if (!alive(message->request)) /* the copy that counts has come, or is to come */
 		return SUBMIT_STALE;
 	socket_want_fill(engine, socket, position); /* its answer was lost, and others' units in it */
 	if (socket->done == message->number) {

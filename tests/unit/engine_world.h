@@ -584,8 +584,8 @@ world_deliver(struct engine *engine, struct commit_result *result, const struct 
 		struct unit *unit = unit_of(delivery, NULL);
 		if (world_verbose)
 			printf("# deliver %.6s (%d, %d) %s\n", socket->row.token, (int)unit->after, (int)unit->cursor,
-			       socket->answer ? "in its answer" : socket->link ? "by link" : "not");
-		if (socket->answer) {
+			       socket->answer && !delivery->by_link ? "in its answer" : socket->link ? "by link" : "not");
+		if (socket->answer && !delivery->by_link) {
 			request_add_unit(socket->answer, unit);
 		} else if (!socket->link || !ways->link(ways->context, socket, unit)) {
 			unit_free(unit);

@@ -57,7 +57,7 @@ struct down {
 
 /* A link's connection: what the engine knows as void *link. */
 struct link_end {
-	int worker;
+	int worker, serial;
 	bool open;               /* both ends are there */
 	bool told_gone;
 	struct up *up, *up_last;
@@ -91,7 +91,8 @@ struct model {
 	struct link_end *link_of[WORKERS];
 	struct request *requests;        /* all that are with the program or on their way back */
 	uint64_t handles;
-	int ids;
+	int ids, serials;
+	int64_t pruned;
 	int closings, kills, commits, checks, fills;
 	const char *trouble;
 	char detail[1000];
@@ -357,6 +358,7 @@ link_connect(int worker)
 		return;
 	struct link_end *link = memory_zeroed(1, sizeof(*link));
 	link->worker = worker;
+	link->serial = ++model.serials;
 	link->open = true;
 	link->next = model.links;
 	model.links = link;
@@ -454,7 +456,7 @@ take_hello(const struct link_end *link)
 {
 	for (struct link_end *l = model.links, *next; l; l = next) {
 		next = l->next;
-		if (l != link && l->worker == link->worker)
+		if (l->serial < link->serial && l->worker == link->worker)
 			link_gone(l);
 	}
 }
@@ -557,6 +559,7 @@ stop(bool killed)
 		}
 		link_free(link);
 	}
+	model.pruned = model.engine->oldest - 1;
 	engine_unlock(model.engine);
 	engine_close(model.engine);
 	model.engine = NULL;
@@ -1052,9 +1055,10 @@ main(int argc, char **argv)
 	for (int i = 0; i < walks; i++) {
 		model = (struct model){0};
 		walk(seed + (uint64_t)i, steps);
-		ok(!model.trouble, "walk %llu of %ld steps: %d commits, %d kills, %d events, %d laggards closed",
+		ok(!model.trouble, "walk %llu of %ld steps: %d commits, %d kills, %d events, %d laggards closed, "
+		   "%lld rows pruned",
 		   (unsigned long long)seed + (unsigned long long)i, steps, model.commits, model.kills, model.ids,
-		   model.closings);
+		   model.closings, (long long)model.pruned);
 		if (model.trouble)
 			printf("# step %lld: %s: %s\n", (long long)model.step, model.trouble, model.detail);
 	}
