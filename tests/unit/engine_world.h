@@ -501,6 +501,8 @@ world_alive(void *request)
 	return !((struct request *)request)->broken;
 }
 
+static struct request *world_exchanged;   /* SUBMIT_REPEATED: the request that was dropped */
+
 /* Hands a message to the engine as fcgi/serve.c does.  frame: text.  request: taken. */
 static enum submit
 world_submit(struct engine *engine, struct request *request, const char *frame)
@@ -533,7 +535,8 @@ world_submit(struct engine *engine, struct request *request, const char *frame)
 		request->dropped = true;
 		message_free(message);
 	} else if (result == SUBMIT_REPEATED) {
-		((struct request *)old)->dropped = true;
+		world_exchanged = old;
+		world_exchanged->dropped = true;
 	}
 	return result;
 }
