@@ -634,6 +634,13 @@ equal_objects(json_object *a, json_object *b)
 	return true;
 }
 
+/* json-c keeps what an author gave as true, which may be any number but 0. */
+static bool
+is_true(json_object *boolean)
+{
+	return json_object_get_boolean(boolean) != 0;
+}
+
 static bool
 is_number(enum json_type type)
 {
@@ -653,7 +660,7 @@ json_equal(json_object *a, json_object *b)
 		return false;
 	switch (type) {
 	case json_type_boolean:
-		return json_object_get_boolean(a) == json_object_get_boolean(b);
+		return is_true(a) == is_true(b);
 	case json_type_string:
 		return equal_strings(a, b);
 	case json_type_array:
@@ -739,7 +746,7 @@ json_hash(json_object *value)
 	hash = mix((uint64_t)(uintptr_t)&anchor, (uint64_t)type);
 	switch (type) {
 	case json_type_boolean:
-		return mix(hash, (uint64_t)json_object_get_boolean(value));
+		return mix(hash, is_true(value));
 	case json_type_double:
 		return hash_number(hash, value);
 	case json_type_string:
