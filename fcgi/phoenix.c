@@ -429,6 +429,18 @@ binary_string(const unsigned char **at, size_t len)
 	return string;
 }
 
+/* Four strings, one behind the other: is each of them UTF-8, not only all together? */
+static bool
+are_utf8(const char *at, const unsigned char *sizes)
+{
+	for (int i = 0; i < 4; i++) {
+		if (!json_is_utf8(at, sizes[i]))
+			return false;
+		at += sizes[i];
+	}
+	return true;
+}
+
 /* 0, four lengths, join_ref, ref, topic, event, payload (phoenix.js, serializer.js). */
 static bool
 parse_binary(int format, const char *bytes, size_t len, struct parts *parts, const char **why)
@@ -440,7 +452,7 @@ parse_binary(int format, const char *bytes, size_t len, struct parts *parts, con
 		return false;
 	const unsigned char *sizes = at + 1;
 	size_t head = 5 + (size_t)sizes[0] + sizes[1] + sizes[2] + sizes[3];
-	if (head > len || !json_is_utf8(bytes + 5, head - 5) ||
+	if (head > len || !are_utf8(bytes + 5, sizes) ||
 	    !json_parse(bytes + head, len - head, &payload, NULL))
 		return false;
 	parts->whole = json_object_new_array_ext(5);
