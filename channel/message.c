@@ -532,6 +532,13 @@ static void
 finish_init(struct engine *engine, struct run *run, enum seance_status status)
 {
 	struct instance *instance = run->instance;
+	size_t len = 0;
+	if (status == SEANCE_OK)
+		json_text(run->call.first_state, &len);
+	if (len > engine->limits.state_bytes) {
+		engine_log(engine, "%s: init crashed: the state would be too large", run->message->topic);
+		status = SEANCE_CRASHED;
+	}
 	if (status == SEANCE_OK) {
 		json_object *state = run->call.first_state;
 		run->call.first_state = NULL;

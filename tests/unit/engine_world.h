@@ -26,8 +26,6 @@
 
 /* --- the channels --- */
 
-static int world_run_count;   /* callbacks of handle_event that ran */
-
 static json_object *
 world_get(json_object *object, const char *member)
 {
@@ -98,7 +96,6 @@ world_add(struct seance_call *call, json_object *payload, json_object *state)
 static enum seance_status
 world_event(struct seance_call *call, const char *event, json_object *payload, json_object *state)
 {
-	world_run_count++;
 	if (strcmp(event, "add") == 0)
 		return world_add(call, payload, state);
 	if (strcmp(event, "set") == 0)
