@@ -79,11 +79,40 @@ number_key(int64_t number)
 	return (void *)(uintptr_t)number; /* NOLINT(performance-no-int-to-ptr): a key, never followed */
 }
 
+/*
+ * json-c never makes the slot of what was deleted empty again, and a search for what is not there ends at an
+ * empty slot only: after a search that found nothing, a long run without one has the table made anew.
+ */
+static void
+tidy(struct lh_table *table, const void *key)
+{
+	enum { LONG_RUN = 128 };
+	size_t size = (size_t)table->size, slot = lh_get_hash(table, key) % size;
+	size_t freed = 0;
+	for (size_t i = 0; i < LONG_RUN && i < size; i++) {
+		const void *found = table->table[(slot + i) % size].k;
+		if (found == LH_EMPTY)
+			return;
+		freed += found == LH_FREED;
+	}
+	if (freed >= LONG_RUN / 4 && lh_table_resize(table, table->size) != 0)
+		abort();
+}
+
+static void *
+find(struct lh_table *table, const void *key)
+{
+	void *value = NULL;
+	if (lh_table_lookup_ex(table, key, &value))
+		return value;
+	tidy(table, key);
+	return NULL;
+}
+
 void *
 table_find_number(struct lh_table *table, int64_t number)
 {
-	void *value = NULL;
-	return lh_table_lookup_ex(table, number_key(number), &value) ? value : NULL;
+	return find(table, number_key(number));
 }
 
 void
@@ -102,8 +131,7 @@ table_remove_number(struct lh_table *table, int64_t number)
 void *
 table_find_text(struct lh_table *table, const char *text)
 {
-	void *value = NULL;
-	return lh_table_lookup_ex(table, text, &value) ? value : NULL;
+	return find(table, text);
 }
 
 /* --- life --- */

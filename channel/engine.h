@@ -127,14 +127,16 @@ struct message {
 /*
  * A commit that is to be sent to a socket: the unit (after, record's number).
  *
- * A fill goes by the link if there is one that the worker reads from, else with an answer: a worker that
- * has asked for it drops, until its beginning has come, what else comes by the link.
+ * It goes into the answer if its socket is being answered, else by the link.  A fill goes by the link in
+ * any case, if there is one that the worker listens to: a worker that has asked for it drops, until its
+ * beginning has come, what else comes by the link.  In the answer it is needed too, so that the request
+ * does not end before what it led to has been written.
  */
 struct delivery {
 	struct record *record;
 	struct socket *socket;
 	int64_t after;
-	bool by_link;
+	bool by_link;   /* even if it goes into an answer */
 };
 
 /* What a commit led to.  Deliveries rise by record for each socket. */

@@ -584,14 +584,19 @@ world_deliver(struct engine *engine, struct commit_result *result, const struct 
 		struct unit *unit = unit_of(delivery, NULL);
 		if (world_verbose)
 			printf("# deliver %.6s (%d, %d) %s\n", socket->row.token, (int)unit->after, (int)unit->cursor,
-			       socket->answer && !delivery->by_link ? "in its answer" : socket->link ? "by link" : "not");
-		if (socket->answer && !delivery->by_link) {
+			       socket->answer ? "in its answer" : socket->link ? "by link" : "not");
+		bool answered = socket->answer != NULL;
+		if (answered) {
 			request_add_unit(socket->answer, unit);
-		} else if (!socket->link || !ways->link(ways->context, socket, unit)) {
-			unit_free(unit);
-			if (!socket->ended)
-				engine_undelivered(engine, delivery);
+			if (!delivery->by_link)
+				continue;
+			unit = unit_of(delivery, NULL);
 		}
+		if (socket->link && ways->link(ways->context, socket, unit))
+			continue;
+		unit_free(unit);
+		if (!answered && !socket->ended)
+			engine_undelivered(engine, delivery);
 	}
 	for (struct message *m = result->answered; m; m = m->next) {
 		struct request *request = m->request;

@@ -656,9 +656,35 @@ test_pruned_states(void)
 	bench_close(&b);
 }
 
+/* Sockets and topics that come and go leave the tables as quick as they were. */
+static void
+test_churn(void)
+{
+	struct bench b;
+	bench_open(&b, false);
+	for (int i = 0; i < 4000; i++) {
+		struct engine_client client = {.address = "::1"};
+		struct socket *socket;
+		if (engine_connect(b.engine, &client, &socket) != CONNECT_OK)
+			abort();
+		bench_commit(&b);
+		engine_closed(b.engine, socket);
+		engine_release(socket);
+		bench_commit(&b);
+	}
+	engine_find(b.engine, "nobody");
+	table_find_number(b.engine->sockets_by_id, 1);
+	int empty = 0;
+	for (int i = 0; i < b.engine->sockets_by_token->size; i++)
+		empty += b.engine->sockets_by_token->table[i].k == LH_EMPTY;
+	ok(empty > 0 && b.engine->sockets_by_token->size <= 2048, "after 4000 sockets there are %d empty slots", empty);
+	bench_close(&b);
+}
+
 int
 main(void)
 {
+	test_churn();
 	test_joins_and_events(false);
 	test_joins_and_events(true);
 	test_failing_joins();
