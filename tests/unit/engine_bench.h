@@ -14,8 +14,8 @@
 enum { BENCH_GATEWAYS = 4 };
 
 struct bench_way {
-	struct request *inbox;          /* sent, not with the program yet */
-	struct request *outbox;         /* answered, not with the gateway yet */
+	struct request *inbox;  /* sent, not with the program yet */
+	struct request *outbox; /* answered, not with the gateway yet */
 	struct unit *units, *units_last;
 	int unit_count;
 	int overflows;
@@ -25,15 +25,15 @@ struct bench_way {
 struct bench {
 	struct engine *engine;
 	struct engine_limits limits;
-	char folder[64], path[96];      /* "" : in memory */
+	char folder[64], path[96]; /* "" : in memory */
 	struct store *faulty;
 	struct gateway g[BENCH_GATEWAYS];
 	struct bench_way way[BENCH_GATEWAYS];
 	int count;
-	int link;                       /* its address stands for the link */
+	int link; /* its address stands for the link */
 	enum submit submitted;
-	enum message_outcome outcome;   /* of the message answered last */
-	int closed;                     /* by house-keeping */
+	enum message_outcome outcome; /* of the message answered last */
+	int closed;                   /* by house-keeping */
 	const struct seance_channel *const *channels;
 	seance_connect_fn *on_connect;
 };
@@ -42,7 +42,8 @@ static void
 bench_start(struct bench *b)
 {
 	char *error = NULL;
-	struct store *store = b->path[0] ? store_open_sqlite(b->path, STORE_NORMALLY, &error) : store_open_memory();
+	struct store *store =
+		b->path[0] ? store_open_sqlite(b->path, STORE_NORMALLY, &error) : store_open_memory();
 	assert(store);
 	b->faulty = store_open_faulty(store);
 	b->engine = engine_open(b->faulty, &b->limits, &world_hooks, b->on_connect,
@@ -183,7 +184,8 @@ static void
 bench_held(struct bench *b, int i)
 {
 	b->way[i].handle++;
-	if (!engine_held(b->engine, b->g[i].token, &b->link, b->way[i].handle * 100 + (uint64_t)i, b->g[i].position))
+	if (!engine_held(b->engine, b->g[i].token, &b->link, b->way[i].handle * 100 + (uint64_t)i,
+	                 b->g[i].position))
 		b->g[i].closed = true;
 	b->g[i].refilling = false;
 }
@@ -233,8 +235,10 @@ bench_send(struct bench *b, int i, const char *frame)
 		char text[32], join_ref[16];
 		json_object *json = json_read(frame);
 		if (strcmp(json_object_get_string(json_object_array_get_idx(json, 3)), "phx_join") == 0) {
-			snprintf(text, sizeof(text), "%s", json_object_get_string(json_object_array_get_idx(json, 2)));
-			snprintf(join_ref, sizeof(join_ref), "%s", json_text(json_object_array_get_idx(json, 0), NULL));
+			snprintf(text, sizeof(text), "%s",
+			         json_object_get_string(json_object_array_get_idx(json, 2)));
+			snprintf(join_ref, sizeof(join_ref), "%s",
+			         json_text(json_object_array_get_idx(json, 0), NULL));
 			struct client_join *join = client_find(&g->client, text);
 			strcpy(join->before, join->join_ref);
 			strcpy(join->join_ref, join_ref);
@@ -255,7 +259,8 @@ static void
 bench_take(struct bench *b, struct request *request)
 {
 	struct gateway *g = request->gateway;
-	b->submitted = world_submit(b->engine, request, g->frame ? g->frame : "[null,\"0\",\"phoenix\",\"heartbeat\",{}]");
+	b->submitted = world_submit(b->engine, request,
+	                            g->frame ? g->frame : "[null,\"0\",\"phoenix\",\"heartbeat\",{}]");
 	if (b->submitted == SUBMIT_STALE)
 		bench_drop_request(&request);
 	if (b->submitted == SUBMIT_REPEATED)
@@ -375,7 +380,8 @@ bench_frames(struct bench *b, int i, const char *event)
 	int count = 0;
 	json_object *frames = b->g[i].client.frames;
 	for (size_t j = 0; j < json_object_array_length(frames); j++)
-		count += strcmp(json_object_get_string(json_object_array_get_idx(json_object_array_get_idx(frames, j), 3)),
+		count += strcmp(json_object_get_string(
+							json_object_array_get_idx(json_object_array_get_idx(frames, j), 3)),
 		                event) == 0;
 	return count;
 }

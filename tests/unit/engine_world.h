@@ -74,8 +74,7 @@ world_init(struct seance_call *call, const char *topic, json_object *payload)
 		free(text);
 	}
 	if (world_get(seance_assigns(call), "who"))
-		json_object_object_add(state, "who",
-		                       json_object_get(world_get(seance_assigns(call), "who")));
+		json_object_object_add(state, "who", json_object_get(world_get(seance_assigns(call), "who")));
 	return seance_set_state(call, state);
 }
 
@@ -117,11 +116,18 @@ world_event(struct seance_call *call, const char *event, json_object *payload, j
 }
 
 static const struct seance_channel world_private = {
-	.topic = "private:*", .authorize = world_authorize, .init = world_init, .handle_event = world_event,
+	.topic = "private:*",
+	.authorize = world_authorize,
+	.init = world_init,
+	.handle_event = world_event,
 };
 static const struct seance_channel world_shared = {
-	.topic = "shared:*", .scope = SEANCE_SHARED, .authorize = world_authorize, .init = world_init,
-	.handle_event = world_event, .max_version = 10,
+	.topic = "shared:*",
+	.scope = SEANCE_SHARED,
+	.authorize = world_authorize,
+	.init = world_init,
+	.handle_event = world_event,
+	.max_version = 10,
 };
 static const struct seance_channel *const world_channels[] = {&world_private, &world_shared, NULL};
 
@@ -151,16 +157,23 @@ world_log(void *context, const char *line)
 }
 
 static const struct engine_hooks world_hooks = {
-	.run_begin = world_run_begin, .run_end = world_run_end, .log = world_log,
+	.run_begin = world_run_begin,
+	.run_end = world_run_end,
+	.log = world_log,
 };
 
 static struct engine_limits
 world_limits(void)
 {
 	return (struct engine_limits){
-		.sockets = 1000, .sockets_per_address = 1000, .joins_per_socket = 100,
-		.state_bytes = 10000000, .cache_bytes = 100000000, .log_rows = 100000,
-		.grace_ms = 3600000, .marks_ms = 3600000,
+		.sockets = 1000,
+		.sockets_per_address = 1000,
+		.joins_per_socket = 100,
+		.state_bytes = 10000000,
+		.cache_bytes = 100000000,
+		.log_rows = 100000,
+		.grace_ms = 3600000,
+		.marks_ms = 3600000,
 	};
 }
 
@@ -170,10 +183,10 @@ enum { WORLD_TOPICS = 8 };
 
 struct client_join {
 	char topic[32];
-	char join_ref[16];       /* JSON */
-	char before[16];         /* the one that a join is to replace */
-	bool wanted;             /* phx_join sent and not left */
-	bool joined;             /* its state is there */
+	char join_ref[16]; /* JSON */
+	char before[16];   /* the one that a join is to replace */
+	bool wanted;       /* phx_join sent and not left */
+	bool joined;       /* its state is there */
 	json_object *state;
 	int64_t version;
 	int patches;
@@ -183,11 +196,11 @@ struct client {
 	struct client_join joins[WORLD_TOPICS];
 	int join_count;
 	int format;
-	unsigned max_version;    /* of shared topics */
-	json_object *frames;     /* all that came */
-	const char *trouble;     /* what it could not bear; NULL: nothing */
+	unsigned max_version; /* of shared topics */
+	json_object *frames;  /* all that came */
+	const char *trouble;  /* what it could not bear; NULL: nothing */
 	char trouble_frame[400];
-	int replies;             /* of pushed messages: phx_reply with a ref */
+	int replies; /* of pushed messages: phx_reply with a ref */
 };
 
 static struct client_join *
@@ -297,22 +310,22 @@ client_frame(struct client *client, const char *text, size_t len)
 
 struct unit {
 	int64_t after, cursor;
-	struct buffer body;      /* websocket_events */
+	struct buffer body; /* websocket_events */
 	struct unit *next;
 };
 
-struct answer_box {              /* one that is on its way */
+struct answer_box { /* one that is on its way */
 	struct unit *units;
 	struct buffer rest;
-	bool complete;               /* false: the connection breaks before its end */
+	bool complete; /* false: the connection breaks before its end */
 	bool lost;
 };
 
 struct request {
 	struct gateway *gateway;
 	int64_t number, position;
-	bool broken;             /* its connection has ended on the gateway's side */
-	bool dropped;            /* by the program */
+	bool broken;  /* its connection has ended on the gateway's side */
+	bool dropped; /* by the program */
 	bool answered;
 	struct unit *units, *units_last;
 	struct buffer rest;
@@ -323,11 +336,11 @@ struct gateway {
 	char token[64];
 	struct client client;
 	int64_t position;
-	struct unit *held;       /* by after */
+	struct unit *held; /* by after */
 	int held_count, held_max;
 	bool refilling;
-	bool behind;             /* the client reads slowly */
-	bool closed;             /* by the program */
+	bool behind; /* the client reads slowly */
+	bool closed; /* by the program */
 
 	int64_t number;          /* of the message in flight, or the last */
 	char *frame;             /* in flight; NULL: none */
@@ -335,7 +348,7 @@ struct gateway {
 	struct request *answer;  /* being written; units are popped */
 	int resent;
 	bool linked;
-	bool announced;          /* its link has told the program of it */
+	bool announced; /* its link has told the program of it */
 };
 
 static void
@@ -382,7 +395,8 @@ gateway_take(struct gateway *g, struct unit *unit)
 {
 	if (world_verbose)
 		printf("# %.6s at %d: unit (%d, %d) %s: %.300s\n", g->token, (int)g->position, (int)unit->after,
-		       (int)unit->cursor, unit->cursor > g->position ? "written" : "dropped", buffer_text(&unit->body));
+		       (int)unit->cursor, unit->cursor > g->position ? "written" : "dropped",
+		       buffer_text(&unit->body));
 	if (unit->cursor > g->position) {
 		gateway_write(g, unit->body.at, unit->body.len);
 		g->position = unit->cursor;
@@ -498,7 +512,7 @@ world_alive(void *request)
 	return !((struct request *)request)->broken;
 }
 
-static struct request *world_exchanged;   /* SUBMIT_REPEATED: the request that was dropped */
+static struct request *world_exchanged; /* SUBMIT_REPEATED: the request that was dropped */
 
 /* Hands a message to the engine as fcgi/serve.c does.  frame: text.  request: taken. */
 static enum submit
@@ -518,7 +532,8 @@ world_submit(struct engine *engine, struct request *request, const char *frame)
 	}
 	message->socket = socket;
 	socket->users++;
-	bool parsed = phoenix_parse((int)socket->row.format, false, frame, strlen(frame), message, &reply, &why);
+	bool parsed =
+		phoenix_parse((int)socket->row.format, false, frame, strlen(frame), message, &reply, &why);
 	assert(parsed);
 	message->request = request;
 	message->number = request->number;
@@ -583,8 +598,11 @@ world_deliver(struct engine *engine, struct commit_result *result, const struct 
 		struct socket *socket = delivery->socket;
 		struct unit *unit = unit_of(delivery, NULL);
 		if (world_verbose)
-			printf("# deliver %.6s (%d, %d) %s\n", socket->row.token, (int)unit->after, (int)unit->cursor,
-			       socket->answer ? "in its answer" : socket->link ? "by link" : "not");
+			printf("# deliver %.6s (%d, %d) %s\n", socket->row.token, (int)unit->after,
+			       (int)unit->cursor,
+			       socket->answer ? "in its answer"
+			       : socket->link ? "by link"
+			                      : "not");
 		bool answered = socket->answer != NULL;
 		if (answered) {
 			request_add_unit(socket->answer, unit);

@@ -29,9 +29,9 @@
  */
 #include "engine_bench.h"
 
-#define JOIN  "[\"1\",\"1\",\"shared:a\",\"phx_join\",{}]"
-#define JOIN2 "[\"3\",\"3\",\"shared:a\",\"phx_join\",{}]"
-#define LEAVE "[\"1\",\"9\",\"shared:a\",\"phx_leave\",{}]"
+#define JOIN    "[\"1\",\"1\",\"shared:a\",\"phx_join\",{}]"
+#define JOIN2   "[\"3\",\"3\",\"shared:a\",\"phx_join\",{}]"
+#define LEAVE   "[\"1\",\"9\",\"shared:a\",\"phx_leave\",{}]"
 #define REFRESH "[\"1\",\"9\",\"shared:a\",\"seance:refresh\",{}]"
 #define ADD(id) "[\"1\",\"5\",\"shared:a\",\"seance:event:add\",{\"id\":" #id ",\"push\":1}]"
 #define ODD(id) "[\"1\",\"5\",\"shared:a\",\"seance:event:odd\",{\"id\":" #id "}]"
@@ -63,10 +63,10 @@ trace_1(void)
 	begin(&b, false);
 	bench_send(&b, S, JOIN);
 	bench_arrive(&b, S);
-	bench_commit(&b);                 /* its answer is on the way */
+	bench_commit(&b); /* its answer is on the way */
 	bench_send(&b, T, ADD(1));
 	bench_arrive(&b, T);
-	bench_held(&b, S);                /* hello at 0: a fill */
+	bench_held(&b, S); /* hello at 0: a fill */
 	bench_commit(&b);
 	bench_answer(&b, T);
 	bench_link(&b, S, -1);
@@ -74,7 +74,8 @@ trace_1(void)
 	bench_link(&b, T, -1);
 	check(&b, "trace 1: fill and answer cross");
 	ok(bench_frames(&b, S, "phx_reply") == 1 && bench_frames(&b, S, "seance:change") == 1 &&
-	       bench_frames(&b, S, "seance:patch") == 1, "trace 1: the join's reply came once");
+	       bench_frames(&b, S, "seance:patch") == 1,
+	   "trace 1: the join's reply came once");
 	bench_close(&b);
 }
 
@@ -100,13 +101,14 @@ trace_3(void)
 	bench_say(&b, S, JOIN);
 	bench_send(&b, S, ADD(1));
 	bench_arrive(&b, S);
-	bench_send(&b, S, NULL);          /* the connection broke, before the commit */
+	bench_send(&b, S, NULL); /* the connection broke, before the commit */
 	bench_arrive(&b, S);
 	ok(b.submitted == SUBMIT_REPEATED, "trace 3: the copy waits for the first");
 	bench_all(&b);
 	check(&b, "trace 3: applied once");
-	ok(bench_count(&b, S, "shared:a") == 1 && bench_frames(&b, S, "seance:patch") == 1, "trace 3: told once");
-	bench_send(&b, S, ADD(2));        /* the answer is lost, after the commit */
+	ok(bench_count(&b, S, "shared:a") == 1 && bench_frames(&b, S, "seance:patch") == 1,
+	   "trace 3: told once");
+	bench_send(&b, S, ADD(2)); /* the answer is lost, after the commit */
 	bench_arrive(&b, S);
 	bench_commit(&b);
 	bench_lose_answer(&b, S);
@@ -153,12 +155,12 @@ trace_4(void)
 	begin(&b, false);
 	bench_say(&b, S, JOIN);
 	bench_send(&b, S, ODD(1));
-	struct request *old = b.way[S].inbox;   /* unread */
+	struct request *old = b.way[S].inbox; /* unread */
 	bench_send(&b, S, NULL);
 	bench_arrive(&b, S);
 	bench_all(&b);
 	ok(b.outcome == OUTCOME_REFUSED && !b.g[S].frame, "trace 4: the copy is refused and answered");
-	bench_say(&b, T, ADD(2));               /* now it would be accepted */
+	bench_say(&b, T, ADD(2)); /* now it would be accepted */
 	bench_take(&b, old);
 	ok(b.submitted == SUBMIT_STALE, "trace 4: the old copy is dropped");
 	bench_all(&b);
@@ -174,11 +176,11 @@ trace_5(void)
 	begin(&b, true);
 	bench_say(&b, S, JOIN);
 	bench_restart(&b, true);
-	bench_send(&b, T, ADD(1));        /* c2, before any hello */
+	bench_send(&b, T, ADD(1)); /* c2, before any hello */
 	bench_arrive(&b, T);
 	bench_commit(&b);
 	bench_answer(&b, T);
-	bench_send(&b, S, ADD(2));        /* c3 */
+	bench_send(&b, S, ADD(2)); /* c3 */
 	bench_arrive(&b, S);
 	bench_commit(&b);
 	bench_answer(&b, S);
@@ -199,7 +201,7 @@ trace_6(void)
 	bench_connect(&b);
 	bench_say(&b, T, JOIN);
 	bench_say(&b, S, JOIN);
-	bench_say(&b, T, ADD(1));         /* cannot be delivered to S */
+	bench_say(&b, T, ADD(1)); /* cannot be delivered to S */
 	bench_held(&b, S);
 	bench_all(&b);
 	check(&b, "trace 6: held after the first commits");
@@ -216,7 +218,7 @@ trace_7(void)
 	bench_held(&b, T);
 	bench_send(&b, T, ADD(1));
 	bench_arrive(&b, T);
-	bench_held(&b, S);                /* a fill is wanted while a commit is staged */
+	bench_held(&b, S); /* a fill is wanted while a commit is staged */
 	bench_all(&b);
 	check(&b, "trace 7: fill and commit are one step");
 	bench_say(&b, T, ADD(2));
@@ -255,7 +257,7 @@ trace_9(void)
 	bench_arrive(&b, S);
 	bench_arrive(&b, T);
 	bench_commit(&b);
-	bench_link(&b, S, -1);            /* the patch overtakes */
+	bench_link(&b, S, -1); /* the patch overtakes */
 	bench_answer(&b, S);
 	bench_all(&b);
 	check(&b, "trace 9: a patch does not overtake a refresh");
@@ -270,12 +272,13 @@ trace_10(void)
 	bench_say(&b, S, JOIN);
 	bench_unlink(&b);
 	bench_held(&b, T);
-	bench_say(&b, T, ADD(1));         /* c2, not deliverable */
-	bench_send(&b, S, LEAVE);         /* c3 */
+	bench_say(&b, T, ADD(1)); /* c2, not deliverable */
+	bench_send(&b, S, LEAVE); /* c3 */
 	bench_arrive(&b, S);
 	bench_all(&b);
 	ok(bench_frames(&b, S, "seance:event") == 1 && bench_frames(&b, S, "seance:patch") == 1 &&
-	       bench_frames(&b, S, "phx_close") == 1, "trace 10: c2's event came, though it has left since");
+	       bench_frames(&b, S, "phx_close") == 1,
+	   "trace 10: c2's event came, though it has left since");
 	bench_close(&b);
 }
 
@@ -290,7 +293,7 @@ trace_11(void)
 	bench_lose_answer(&b, S);
 	bench_say(&b, T, ADD(1));
 	bench_drop_units(&b, S);
-	bench_held(&b, S);                /* the fill comes before the message is sent again */
+	bench_held(&b, S); /* the fill comes before the message is sent again */
 	bench_commit(&b);
 	bench_link(&b, S, -1);
 	ok(client_find(&b.g[S].client, "shared:a")->joined && !b.g[S].client.trouble,
@@ -329,7 +332,7 @@ trace_13(void)
 {
 	struct bench b;
 	begin(&b, false);
-	bench_unlink(&b);                 /* a new link, whose hello was composed before S was held */
+	bench_unlink(&b); /* a new link, whose hello was composed before S was held */
 	bench_held(&b, T);
 	bench_commit(&b);
 	ok(engine_find(b.engine, b.g[S].token) != NULL, "trace 13: absent from hello is not ended");
@@ -351,13 +354,15 @@ trace_14(void)
 	struct bench b;
 	begin(&b, true);
 	bench_send(&b, S, JOIN);
-	bench_arrive(&b, S);              /* staged */
+	bench_arrive(&b, S); /* staged */
 	engine_closed(b.engine, engine_find(b.engine, b.g[S].token));
 	bench_commit(&b);
-	ok(b.outcome == OUTCOME_GONE, "trace 14: the join of a socket that has ended is answered by its end");
+	ok(b.outcome == OUTCOME_GONE,
+	   "trace 14: the join of a socket that has ended is answered by its end");
 	bench_say(&b, T, ADD(1));
 	bench_restart(&b, true);
-	ok(!engine_find(b.engine, b.g[S].token) && b.engine->socket_count == 1, "trace 14: nobody is revived");
+	ok(!engine_find(b.engine, b.g[S].token) && b.engine->socket_count == 1,
+	   "trace 14: nobody is revived");
 	bench_answer(&b, S);
 	bench_close(&b);
 }
@@ -370,9 +375,9 @@ trace_15(void)
 	bench_say(&b, S, JOIN);
 	bench_send(&b, S, ADD(1));
 	bench_arrive(&b, S);
-	bench_commit(&b);                 /* the old program's last commit */
+	bench_commit(&b); /* the old program's last commit */
 	bench_lose_answer(&b, S);
-	bench_restart(&b, false);         /* the new one reads the log after it */
+	bench_restart(&b, false); /* the new one reads the log after it */
 	bench_held(&b, S);
 	bench_held(&b, T);
 	bench_send(&b, S, NULL);
@@ -406,19 +411,20 @@ trace_16(void)
 	struct bench b;
 	begin(&b, true);
 	bench_say(&b, S, JOIN);
-	other_commits(&b, ADD(7));        /* c2 */
-	bench_say(&b, S, ADD(8));         /* c3 */
+	other_commits(&b, ADD(7)); /* c2 */
+	bench_say(&b, S, ADD(8));  /* c3 */
 	check(&b, "trace 16: another's commit comes before the own one");
 	ok(bench_count(&b, S, "shared:a") == 2, "trace 16: both are there");
 	other_commits(&b, ADD(9));
-	bench_all(&b);                    /* noticed without an own one */
+	bench_all(&b); /* noticed without an own one */
 	check(&b, "trace 16: it is delivered");
 	bench_send(&b, S, ADD(10));
-	bench_arrive(&b, S);              /* run on a state that is not the newest */
+	bench_arrive(&b, S); /* run on a state that is not the newest */
 	other_commits(&b, ADD(11));
 	bench_all(&b);
 	check(&b, "trace 16: a conflict runs it again");
-	ok(bench_count(&b, S, "shared:a") == 5 && bench_count(&b, T, "shared:a") == 5, "trace 16: all are there");
+	ok(bench_count(&b, S, "shared:a") == 5 && bench_count(&b, T, "shared:a") == 5,
+	   "trace 16: all are there");
 	bench_close(&b);
 }
 
@@ -435,7 +441,7 @@ close_one(void *context, struct socket *socket)
 static void
 house(struct bench *b)
 {
-	b->engine->limits.marks_ms = -1;  /* nobody sends again */
+	b->engine->limits.marks_ms = -1; /* nobody sends again */
 	for (int i = 0; i < 3; i++) {
 		bench_time_passes(b);
 		engine_house(b->engine, INT64_MAX, close_one, b);
@@ -450,7 +456,7 @@ trace_17(void)
 	begin(&b, true);
 	b.engine->limits.log_rows = 20;
 	bench_say(&b, S, JOIN);
-	bench_unlink(&b);                 /* S lags from here on */
+	bench_unlink(&b); /* S lags from here on */
 	bench_held(&b, T);
 	for (int i = 0; i < 35; i++)
 		bench_say(&b, T, ADD(1));
@@ -463,7 +469,7 @@ trace_17(void)
 	for (int i = 0; i < 5; i++)
 		house(&b);
 	ok(b.engine->oldest > 5, "trace 17: now the log is pruned (%d)", (int)b.engine->oldest);
-	bench_held(&b, S);                /* a hello that is not news */
+	bench_held(&b, S); /* a hello that is not news */
 	bench_all(&b);
 	check(&b, "trace 17: a hello afterwards needs nothing");
 	ok(bench_frames(&b, S, "seance:change") == 1, "trace 17: least of all a state");
@@ -473,7 +479,8 @@ trace_17(void)
 		bench_say(&b, T, ADD(1));
 	house(&b);
 	house(&b);
-	ok(b.closed == 1 && b.g[S].closed && !b.g[T].closed, "trace 17: past the hard bound S is closed, T is not");
+	ok(b.closed == 1 && b.g[S].closed && !b.g[T].closed,
+	   "trace 17: past the hard bound S is closed, T is not");
 	bench_close(&b);
 }
 
@@ -486,7 +493,7 @@ trace_18(void)
 		b.g[S].held_max = bound;
 		bench_send(&b, S, JOIN);
 		bench_arrive(&b, S);
-		bench_commit(&b);             /* the answer is late */
+		bench_commit(&b); /* the answer is late */
 		for (int i = 0; i < 4; i++) {
 			bench_send(&b, T, ADD(1));
 			bench_arrive(&b, T);
@@ -513,13 +520,14 @@ trace_19(void)
 	bench_say(&b, T, ADD(1));
 	bench_send(&b, T, ADD(2));
 	bench_arrive(&b, T);
-	bench_commit(&b);                 /* (c, c+1) for S stays in the link */
+	bench_commit(&b); /* (c, c+1) for S stays in the link */
 	bench_answer(&b, T);
 	bench_send(&b, S, ADD(3));
 	bench_arrive(&b, S);
 	bench_commit(&b);
 	bench_answer(&b, S);
-	ok(b.g[S].frame && b.g[S].answer, "trace 19: the request has not ended while its frames are held back");
+	ok(b.g[S].frame && b.g[S].answer,
+	   "trace 19: the request has not ended while its frames are held back");
 	bench_link(&b, S, -1);
 	bench_all(&b);
 	check(&b, "trace 19: then it has");

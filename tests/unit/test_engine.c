@@ -51,7 +51,9 @@ count_join(void *context, const struct store_join *row)
 	return true;
 }
 
-struct counts { int instances, sockets, joins; };
+struct counts {
+	int instances, sockets, joins;
+};
 
 static struct counts
 stored(struct bench *b)
@@ -85,7 +87,8 @@ test_joins_and_events(bool file)
 	bench_say(&b, a, join_of("private:x", "1", "{}"));
 	ok(state_is(&b, a, "private:x", "{\"count\":0,\"ids\":[]}"), "a private join: the state of init");
 	bench_say(&b, a, event_of("private:x", "add", "{\"id\":1,\"reply\":1,\"push\":1}"));
-	ok(state_is(&b, a, "private:x", "{\"count\":1,\"ids\":[1]}") && bench_frames(&b, a, "seance:event") == 2,
+	ok(state_is(&b, a, "private:x", "{\"count\":1,\"ids\":[1]}") &&
+	       bench_frames(&b, a, "seance:event") == 2,
 	   "an event by edits, with a reply and a push");
 	bench_say(&b, c, join_of("private:x", "1", "{}"));
 	ok(state_is(&b, c, "private:x", "{\"count\":0,\"ids\":[]}"), "another's private state is its own");
@@ -104,10 +107,12 @@ test_joins_and_events(bool file)
 	int before = rows(&b);
 	bench_say(&b, a, event_of("shared:x", "refuse", "{\"id\":9}"));
 	ok(b.outcome == OUTCOME_REFUSED && rows(&b) == before && bench_same(&b, a, "shared:x") &&
-	       state_is(&b, c, "shared:x", "{\"count\":5,\"ids\":[1,2],\"new\":null}"), "refused: no trace");
+	       state_is(&b, c, "shared:x", "{\"count\":5,\"ids\":[1,2],\"new\":null}"),
+	   "refused: no trace");
 	bench_say(&b, a, event_of("shared:x", "crash", "{\"id\":9}"));
 	ok(bench_frames(&b, a, "phx_error") == 1 && !client_find(&b.g[a].client, "shared:x")->joined &&
-	       bench_same(&b, a, "shared:x") && bench_same(&b, c, "shared:x"), "crashed: the join has ended, no other trace");
+	       bench_same(&b, a, "shared:x") && bench_same(&b, c, "shared:x"),
+	   "crashed: the join has ended, no other trace");
 	bench_say(&b, a, event_of("shared:x", "quiet", "{}"));
 	ok(b.outcome == OUTCOME_UNMATCHED, "then its topic is unmatched");
 	bench_say(&b, a, "[\"1\",\"2\",\"private:x\",\"nonesuch\",{}]");
@@ -115,13 +120,15 @@ test_joins_and_events(bool file)
 	bench_say(&b, a, join_of("nobody:x", "1", "{}"));
 	ok(b.outcome == OUTCOME_UNMATCHED, "a topic that nobody serves");
 	bench_say(&b, c, "[\"1\",\"7\",\"shared:x\",\"seance:refresh\",{}]");
-	ok(bench_frames(&b, c, "seance:change") == 3 && bench_same(&b, c, "shared:x"), "a refresh gives the full state");
+	ok(bench_frames(&b, c, "seance:change") == 3 && bench_same(&b, c, "shared:x"),
+	   "a refresh gives the full state");
 	if (file) {
 		bench_restart(&b, false);
 		bench_held(&b, a);
 		bench_held(&b, c);
 		bench_say(&b, c, event_of("shared:x", "add", "{\"id\":3}"));
-		ok(bench_same(&b, a, "private:x") && bench_same(&b, c, "shared:x") && bench_same(&b, c, "private:x"),
+		ok(bench_same(&b, a, "private:x") && bench_same(&b, c, "shared:x") &&
+		       bench_same(&b, c, "private:x"),
 		   "after a restart it goes on");
 	}
 	bench_close(&b);
@@ -134,22 +141,27 @@ test_failing_joins(void)
 	bench_open(&b, false);
 	int a = bench_connect(&b);
 	bench_say(&b, a, join_of("private:x", "1", "{\"authorize\":\"refuse\"}"));
-	ok(b.outcome == OUTCOME_REFUSED && bench_frames(&b, a, "phx_reply") == 1 && rows(&b) == 0, "authorize refuses");
+	ok(b.outcome == OUTCOME_REFUSED && bench_frames(&b, a, "phx_reply") == 1 && rows(&b) == 0,
+	   "authorize refuses");
 	bench_say(&b, a, join_of("private:x", "1", "{\"authorize\":\"crash\"}"));
 	ok(strstr(bench_last(&b, a), "join crashed") != NULL && rows(&b) == 0, "authorize crashes");
 	bench_say(&b, a, join_of("private:x", "1", "{\"init\":\"refuse\"}"));
-	ok(strstr(bench_last(&b, a), "\"seance:error\",{\"message\":\"you stink\"}") != NULL, "init refuses");
+	ok(strstr(bench_last(&b, a), "\"seance:error\",{\"message\":\"you stink\"}") != NULL,
+	   "init refuses");
 	bench_say(&b, a, event_of("private:x", "quiet", "{}"));
 	ok(b.outcome == OUTCOME_UNMATCHED, "no join is left behind");
 	bench_say(&b, a, join_of("shared:x", "1", "{\"init\":\"crash\"}"));
-	ok(strstr(bench_last(&b, a), "[\"1\",\"1\",\"shared:x\",\"phx_error\",{}]") != NULL && bench_same(&b, a, "shared:x"),
+	ok(strstr(bench_last(&b, a), "[\"1\",\"1\",\"shared:x\",\"phx_error\",{}]") != NULL &&
+	       bench_same(&b, a, "shared:x"),
 	   "init crashes");
 	struct counts counts = stored(&b);
 	ok(counts.instances == 0 && counts.joins == 0 && counts.sockets == 1, "nothing of it is stored");
 	bench_say(&b, a, join_of("shared:x", "2", "{\"authorize\":\"assign\"}"));
-	ok(state_is(&b, a, "shared:x", "{\"count\":0,\"ids\":[],\"who\":\"them\"}"), "init sees what authorize assigned");
+	ok(state_is(&b, a, "shared:x", "{\"count\":0,\"ids\":[],\"who\":\"them\"}"),
+	   "init sees what authorize assigned");
 	bench_say(&b, a, join_of("shared:x", "3", "{\"authorize\":\"refuse\"}"));
-	ok(bench_frames(&b, a, "phx_close") == 1 && bench_same(&b, a, "shared:x") && !bench_instance(&b, a, "shared:x"),
+	ok(bench_frames(&b, a, "phx_close") == 1 && bench_same(&b, a, "shared:x") &&
+	       !bench_instance(&b, a, "shared:x"),
 	   "a refused rejoin ends the old join");
 	bench_close(&b);
 }
@@ -173,10 +185,12 @@ test_rejoin_and_leave(void)
 	ok(state_is(&b, a, "shared:x", "{\"count\":1,\"ids\":[1]}") && bench_same(&b, c, "shared:x"),
 	   "a rejoin of a shared one has its state");
 	bench_say(&b, c, event_of("shared:x", "add", "{\"id\":2}"));
-	ok(bench_same(&b, a, "shared:x") && client_find(&b.g[a].client, "shared:x")->patches == 2, "and gets each patch once");
+	ok(bench_same(&b, a, "shared:x") && client_find(&b.g[a].client, "shared:x")->patches == 2,
+	   "and gets each patch once");
 	int before = rows(&b);
 	bench_say(&b, a, "[\"9\",\"9\",\"shared:x\",\"phx_leave\",{}]");
-	ok(b.outcome == OUTCOME_NOTHING && rows(&b) == before && bench_same(&b, a, "shared:x"), "leave with another join_ref: nothing");
+	ok(b.outcome == OUTCOME_NOTHING && rows(&b) == before && bench_same(&b, a, "shared:x"),
+	   "leave with another join_ref: nothing");
 	bench_say(&b, a, "[\"4\",\"9\",\"shared:x\",\"phx_leave\",{}]");
 	ok(bench_frames(&b, a, "phx_close") == 3 && bench_same(&b, a, "shared:x"), "leave");
 	bench_say(&b, a, "[\"4\",\"10\",\"shared:x\",\"phx_leave\",{}]");
@@ -184,7 +198,8 @@ test_rejoin_and_leave(void)
 	bench_say(&b, a, "[\"2\",\"9\",\"private:x\",\"phx_leave\",{}]");
 	ok(stored(&b).instances == 1, "a private instance goes with its join");
 	bench_say(&b, c, event_of("shared:x", "add", "{\"id\":3}"));
-	ok(bench_same(&b, c, "shared:x") && client_find(&b.g[a].client, "shared:x")->patches == 2, "who has left is not told");
+	ok(bench_same(&b, c, "shared:x") && client_find(&b.g[a].client, "shared:x")->patches == 2,
+	   "who has left is not told");
 	bench_restart(&b, true);
 	bench_held(&b, a);
 	bench_held(&b, c);
@@ -208,7 +223,8 @@ test_versions(void)
 		}
 	}
 	ok(bench_same(&b, a, "shared:x") && client_find(&b.g[a].client, "shared:x")->version == 25 % 11 &&
-	       bench_instance(&b, a, "shared:x")->revision == 25, "max_version 10: after 10 comes 0; revisions go on");
+	       bench_instance(&b, a, "shared:x")->revision == 25,
+	   "max_version 10: after 10 comes 0; revisions go on");
 	bench_close(&b);
 }
 
@@ -221,7 +237,8 @@ test_assigns(void)
 	bench_say(&b, a, join_of("private:x", "1", "{}"));
 	bench_say(&b, a, event_of("private:x", "assign", "[1]"));
 	bench_say(&b, a, event_of("private:x", "who", "{}"));
-	ok(strstr(json_text(b.g[a].client.frames, NULL), "\"detail\":{\"who\":[1]}") != NULL, "assigns are seen by the next event");
+	ok(strstr(json_text(b.g[a].client.frames, NULL), "\"detail\":{\"who\":[1]}") != NULL,
+	   "assigns are seen by the next event");
 	store_fail_at(b.faulty, 3, STORE_FULL);
 	bench_send(&b, a, event_of("private:x", "assign", "[2]"));
 	bench_arrive(&b, a);
@@ -236,7 +253,8 @@ test_assigns(void)
 	json_object_put(b.g[a].client.frames);
 	b.g[a].client.frames = json_object_new_array();
 	bench_say(&b, a, event_of("private:x", "who", "{}"));
-	ok(strstr(json_text(b.g[a].client.frames, NULL), "\"detail\":{\"who\":[3]}") != NULL, "assigns are stored");
+	ok(strstr(json_text(b.g[a].client.frames, NULL), "\"detail\":{\"who\":[3]}") != NULL,
+	   "assigns are stored");
 	bench_close(&b);
 }
 
@@ -273,9 +291,11 @@ test_limits(void)
 		bench_say(&b, a, event_of("private:b", "add", "{\"id\":\"0123456789\"}"));
 		sent++;
 	}
-	ok(sent > 50 && sent < 90 && bench_frames(&b, a, "phx_error") == 1, "a state that grows too large crashes (%d events)", sent);
+	ok(sent > 50 && sent < 90 && bench_frames(&b, a, "phx_error") == 1,
+	   "a state that grows too large crashes (%d events)", sent);
 	bench_say(&b, a, join_of("private:b", "4", "{\"pad\":2000}"));
-	ok(bench_frames(&b, a, "phx_error") == 2 && bench_same(&b, a, "private:b"), "a first state that is too large");
+	ok(bench_frames(&b, a, "phx_error") == 2 && bench_same(&b, a, "private:b"),
+	   "a first state that is too large");
 	bench_close(&b);
 }
 
@@ -294,7 +314,8 @@ test_cache(void)
 		bench_say(&b, a, event_of("private:x", "add", "{\"id\":1}"));
 	}
 	ok(b.engine->cache_bytes == 0 && b.engine->used_first == NULL, "nothing is kept in memory");
-	ok(bench_same(&b, a, "shared:x") && bench_same(&b, a, "private:x") && bench_count(&b, c, "shared:x") == 10,
+	ok(bench_same(&b, a, "shared:x") && bench_same(&b, a, "private:x") &&
+	       bench_count(&b, c, "shared:x") == 10,
 	   "states are read again from snapshot and log");
 	bench_say(&b, c, event_of("shared:x", "refuse", "{\"id\":1}"));
 	bench_say(&b, c, "[\"1\",\"7\",\"shared:x\",\"seance:refresh\",{}]");
@@ -307,7 +328,8 @@ test_cache(void)
 		bench_say(&b, c, join_of(topic, ref, "{\"pad\":30000}"));
 		bench_say(&b, c, event_of("shared:x", "add", "{\"id\":1}"));
 	}
-	ok(b.engine->cache_bytes > 0 && b.engine->cache_bytes <= 100000, "what fits is kept (%d bytes)", (int)b.engine->cache_bytes);
+	ok(b.engine->cache_bytes > 0 && b.engine->cache_bytes <= 100000, "what fits is kept (%d bytes)",
+	   (int)b.engine->cache_bytes);
 	bench_close(&b);
 }
 
@@ -330,7 +352,8 @@ test_large(void)
 	bench_held(&b, a);
 	bench_held(&b, c);
 	bench_say(&b, c, join_of("shared:x", "1", "{}"));
-	ok(bench_same(&b, c, "shared:x") && bench_same(&b, a, "shared:x") && bench_count(&b, c, "shared:x") == 3,
+	ok(bench_same(&b, c, "shared:x") && bench_same(&b, a, "shared:x") &&
+	       bench_count(&b, c, "shared:x") == 3,
 	   "after a kill it is read from snapshot and log");
 	x = bench_instance(&b, c, "shared:x");
 	bench_time_passes(&b);
@@ -338,7 +361,9 @@ test_large(void)
 	ok(x->row.state_revision == 3, "when it is quiet it is written");
 	int large = 0;
 	for (int i = 0; i < 1000 && x->row.state_revision == 3; i++, large++) {
-		bench_say(&b, c, event_of("shared:x", "add", "{\"id\":\"012345678901234567890123456789012345678901234567890123456789\"}"));
+		bench_say(&b, c,
+		          event_of("shared:x", "add",
+		                   "{\"id\":\"012345678901234567890123456789012345678901234567890123456789\"}"));
 		for (struct instance *due = b.engine->due_first; due; due = due->due_next)
 			due->due_ms = 1;
 	}
@@ -413,7 +438,8 @@ test_ends(void)
 	bench_say(&b, a, event_of("shared:y", "add", "{\"id\":1}"));
 	ok(stored(&b).instances == 3 && stored(&b).joins == 4, "stored while there is a join");
 	engine_closed(b.engine, engine_find(b.engine, b.g[a].token));
-	ok(engine_due(b.engine) >= 0 && engine_due(b.engine) <= HOUSE_AFTER_MS, "the end of a socket is due soon");
+	ok(engine_due(b.engine) >= 0 && engine_due(b.engine) <= HOUSE_AFTER_MS,
+	   "the end of a socket is due soon");
 	bench_time_passes(&b);
 	bench_commit(&b);
 	ok(stored(&b).sockets == 1 && stored(&b).joins == 1, "a socket's end deletes its rows");
@@ -423,7 +449,8 @@ test_ends(void)
 	bench_commit(&b);
 	bench_time_passes(&b);
 	bench_commit(&b);
-	ok(stored(&b).instances == 1, "a shared instance that nobody changed goes with the last join, a changed one stays");
+	ok(stored(&b).instances == 1,
+	   "a shared instance that nobody changed goes with the last join, a changed one stays");
 	b.g[a].client.joins[0].wanted = false;
 	int d = bench_connect(&b);
 	bench_say(&b, d, join_of("shared:y", "1", "{}"));
@@ -448,7 +475,8 @@ test_busy_store(void)
 	for (int i = 0; i < 3; i++) {
 		store_fail_at(b.faulty, 1, STORE_BUSY);
 		bench_commit(&b);
-		ok(!b.way[a].outbox && engine_due(b.engine) == 0, "another process holds the lock: what is staged waits");
+		ok(!b.way[a].outbox && engine_due(b.engine) == 0,
+		   "another process holds the lock: what is staged waits");
 	}
 	bench_all(&b);
 	ok(bench_same(&b, a, "private:x") && bench_count(&b, a, "private:x") == 1, "and is committed then");
@@ -521,8 +549,9 @@ test_faults(void)
 		bench_held(&b, a);
 		bench_held(&b, c);
 		bench_all(&b);
-		ok(bench_same(&b, a, "shared:x") && bench_same(&b, c, "shared:x") && bench_same(&b, c, "private:y") &&
-		       bench_count(&b, a, "shared:x") == count, "write %d fails: the store agrees", nth);
+		ok(bench_same(&b, a, "shared:x") && bench_same(&b, c, "shared:x") &&
+		       bench_same(&b, c, "private:y") && bench_count(&b, a, "shared:x") == count,
+		   "write %d fails: the store agrees", nth);
 		bench_close(&b);
 	}
 	ok(nth > 20, "faults up to write %d", nth);
@@ -547,7 +576,8 @@ test_fault_alone(void)
 		failed += b.outcome == OUTCOME_FAILED;
 		committed += b.outcome == OUTCOME_COMMITTED;
 		ok(bench_same(&b, a, "shared:x") && after - before == (b.outcome == OUTCOME_COMMITTED) &&
-		       failed + committed == nth, "write %d fails: %s, and so it is", nth,
+		       failed + committed == nth,
+		   "write %d fails: %s, and so it is", nth,
 		   b.outcome == OUTCOME_FAILED ? "the message failed" : "it is committed");
 		bench_restart(&b, true);
 		bench_held(&b, a);
@@ -605,7 +635,8 @@ test_killed(void)
 		json_object *ids = world_get(client_find(&b.g[a].client, "shared:x")->state, "ids");
 		bool in_order = (int64_t)json_object_array_length(ids) == there;
 		for (int64_t i = 0; i < there; i++)
-			in_order = in_order && json_object_get_int64(json_object_array_get_idx(ids, (size_t)i)) == i + 1;
+			in_order =
+				in_order && json_object_get_int64(json_object_array_get_idx(ids, (size_t)i)) == i + 1;
 		ok(in_order && (there == last || there == last + 1) &&
 		       client_find(&b.g[a].client, "shared:x")->version == there % 11,
 		   "killed after event %d was told: %d are there, in order", last, (int)there);
@@ -639,7 +670,8 @@ test_pruned_states(void)
 	bench_restart(&b, true);
 	bench_held(&b, a);
 	bench_all(&b);
-	ok(bench_same(&b, a, "shared:x") && bench_count(&b, a, "shared:x") == 10, "the rows that it needs were not pruned");
+	ok(bench_same(&b, a, "shared:x") && bench_count(&b, a, "shared:x") == 10,
+	   "the rows that it needs were not pruned");
 	b.engine->limits.log_rows = 20;
 	b.engine->limits.marks_ms = -1;
 	for (int i = 0; i < 40; i++) {
@@ -677,7 +709,8 @@ test_churn(void)
 	int empty = 0;
 	for (int i = 0; i < b.engine->sockets_by_token->size; i++)
 		empty += b.engine->sockets_by_token->table[i].k == LH_EMPTY;
-	ok(empty > 0 && b.engine->sockets_by_token->size <= 2048, "after 4000 sockets there are %d empty slots", empty);
+	ok(empty > 0 && b.engine->sockets_by_token->size <= 2048,
+	   "after 4000 sockets there are %d empty slots", empty);
 	bench_close(&b);
 }
 

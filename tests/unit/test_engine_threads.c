@@ -69,10 +69,16 @@ slow_event(struct seance_call *call, const char *event, json_object *payload, js
 }
 
 static const struct seance_channel slow_shared = {
-	.topic = "shared:*", .scope = SEANCE_SHARED, .init = slow_init, .handle_event = slow_event, .max_version = 10,
+	.topic = "shared:*",
+	.scope = SEANCE_SHARED,
+	.init = slow_init,
+	.handle_event = slow_event,
+	.max_version = 10,
 };
 static const struct seance_channel slow_private = {
-	.topic = "private:*", .init = slow_init, .handle_event = slow_event,
+	.topic = "private:*",
+	.init = slow_init,
+	.handle_event = slow_event,
 };
 static const struct seance_channel *const slow_channels[] = {&slow_shared, &slow_private, NULL};
 
@@ -120,9 +126,9 @@ job_end(struct job *job)
 	bench_all(b);
 }
 
-#define ADD(id) "[\"1\",\"5\",\"" SLOW "\",\"seance:event:add\",{\"id\":" #id "}]"
+#define ADD(id)      "[\"1\",\"5\",\"" SLOW "\",\"seance:event:add\",{\"id\":" #id "}]"
 #define ADD_SLOW(id) "[\"1\",\"5\",\"" SLOW "\",\"seance:event:add\",{\"id\":" #id ",\"slow\":1}]"
-#define JOIN(topic) "[\"1\",\"1\",\"" topic "\",\"phx_join\",{}]"
+#define JOIN(topic)  "[\"1\",\"1\",\"" topic "\",\"phx_join\",{}]"
 
 static void
 open_slow(struct bench *b, int clients)
@@ -158,7 +164,8 @@ test_others_go_on(void)
 	bench_say(&b, 3, JOIN("private:x"));
 	job_start(&job, &b, 0, ADD_SLOW(1));
 	bench_say(&b, 3, "[\"1\",\"5\",\"private:x\",\"seance:event:add\",{\"id\":7}]");
-	ok(bench_count(&b, 3, "private:x") == 1 && !b.g[3].frame, "a slow callback: another instance goes on");
+	ok(bench_count(&b, 3, "private:x") == 1 && !b.g[3].frame,
+	   "a slow callback: another instance goes on");
 	for (int i = 1; i < 4; i++) {
 		bench_send(&b, i, i == 1 ? ADD(2) : i == 2 ? ADD(3) : ADD(4));
 		bench_arrive(&b, i);
@@ -218,7 +225,8 @@ test_socket_ends(void)
 	bench_commit(&b);
 	b.g[0].closed = true;
 	job_end(&job);
-	ok(ids_are(&b, 2, "[2]"), "its socket ends meanwhile: the slow event has no effect, the one behind it has");
+	ok(ids_are(&b, 2, "[2]"),
+	   "its socket ends meanwhile: the slow event has no effect, the one behind it has");
 	client_find(&b.g[1].client, "private:s");
 	bench_say(&b, 1, JOIN("private:s"));
 	job_start(&job, &b, 1, "[\"1\",\"5\",\"private:s\",\"seance:event:add\",{\"id\":1,\"slow\":1}]");
@@ -250,7 +258,8 @@ test_init_is_slow(void)
 	b.g[0].closed = true;
 	bench_commit(&b);
 	job_end(&job);
-	ok(bench_same(&b, 1, "shared:new") && bench_instance(&b, 1, "shared:new"), "the first has gone: the next one's init runs");
+	ok(bench_same(&b, 1, "shared:new") && bench_instance(&b, 1, "shared:new"),
+	   "the first has gone: the next one's init runs");
 	job_start(&job, &b, 1, "[\"1\",\"1\",\"private:p\",\"phx_join\",{\"slow\":1}]");
 	engine_closed(b.engine, engine_find(b.engine, b.g[1].token));
 	b.g[1].closed = true;
@@ -267,12 +276,13 @@ test_commit_fails_meanwhile(void)
 	struct job job;
 	open_slow(&b, 3);
 	bench_send(&b, 1, ADD(1));
-	bench_arrive(&b, 1);              /* staged */
+	bench_arrive(&b, 1); /* staged */
 	job_start(&job, &b, 0, ADD_SLOW(2));
 	store_fail_at(b.faulty, 3, STORE_FULL);
-	bench_commit(&b);                 /* what the slow one sees is not stored */
+	bench_commit(&b); /* what the slow one sees is not stored */
 	job_end(&job);
-	ok(bench_count(&b, 0, SLOW) == 1 && bench_same(&b, 0, SLOW) && bench_same(&b, 1, SLOW) && b.way[1].outbox == NULL,
+	ok(bench_count(&b, 0, SLOW) == 1 && bench_same(&b, 0, SLOW) && bench_same(&b, 1, SLOW) &&
+	       b.way[1].outbox == NULL,
 	   "a commit fails meanwhile: the slow event runs again on what is stored");
 	ok(ids_are(&b, 2, "[2]"), "the other failed");
 	bench_say(&b, 1, ADD(3));

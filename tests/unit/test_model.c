@@ -51,14 +51,14 @@ struct up {
 
 struct down {
 	uint64_t handle;
-	struct unit *unit;       /* NULL: close */
+	struct unit *unit; /* NULL: close */
 	struct down *next;
 };
 
 /* A link's connection: what the engine knows as void *link. */
 struct link_end {
 	int worker, serial;
-	bool open;               /* both ends are there */
+	bool open; /* both ends are there */
 	bool told_gone;
 	struct up *up, *up_last;
 	struct down *down, *down_last;
@@ -87,9 +87,9 @@ struct model {
 	struct engine *engine;
 	struct store *faulty;
 	struct peer peers[SOCKETS];
-	struct link_end *links;          /* all that the engine may not know to be gone */
+	struct link_end *links; /* all that the engine may not know to be gone */
 	struct link_end *link_of[WORKERS];
-	struct request *requests;        /* all that are with the program or on their way back */
+	struct request *requests; /* all that are with the program or on their way back */
 	uint64_t handles;
 	int ids, serials;
 	int64_t pruned;
@@ -102,8 +102,7 @@ struct model {
 
 static struct model model;
 
-__attribute__((format(printf, 2, 3)))
-static void
+__attribute__((format(printf, 2, 3))) static void
 trouble(const char *what, const char *format, ...)
 {
 	va_list args;
@@ -504,9 +503,13 @@ up_step(struct link_end *link)
 		break;
 	}
 	if (world_verbose)
-		printf("# up: %s %.6s at %d\n", up->kind == UP_HELD ? "held" : up->kind == UP_CLOSED ? "closed" :
-		       up->kind == UP_BEHIND ? "behind" : up->kind == UP_DRAINED ? "drained" : "gone", up->token,
-		       (int)up->position);
+		printf("# up: %s %.6s at %d\n",
+		       up->kind == UP_HELD      ? "held"
+		       : up->kind == UP_CLOSED  ? "closed"
+		       : up->kind == UP_BEHIND  ? "behind"
+		       : up->kind == UP_DRAINED ? "drained"
+		                                : "gone",
+		       up->token, (int)up->position);
 	free(up);
 }
 
@@ -682,8 +685,8 @@ foreign(void)
 		if (i == 0)
 			snprintf(frame, sizeof(frame), "[\"1\",\"1\",\"%s\",\"phx_join\",{}]", topic);
 		else
-			snprintf(frame, sizeof(frame), "[\"1\",\"2\",\"%s\",\"seance:event:add\",{\"id\":%d}]", topic,
-			         ++model.ids);
+			snprintf(frame, sizeof(frame), "[\"1\",\"2\",\"%s\",\"seance:event:add\",{\"id\":%d}]",
+			         topic, ++model.ids);
 		world_submit(other, request, frame);
 		engine_commit(other, &result);
 		for (struct message *m = result.answered; m; m = m->next)
@@ -719,9 +722,12 @@ note(struct peer *peer, int kind, int ref, int id)
 static void
 say_event(struct peer *peer, struct client_join *join, char *frame, size_t size)
 {
-	static const struct { const char *event; int kind; } events[] = {
-		{"add", SENT_ADD}, {"add", SENT_ADD}, {"add", SENT_ADD}, {"odd", SENT_ADD}, {"quiet", SENT_AT_MOST},
-		{"refuse", SENT_NEVER}, {"crash", SENT_CRASH},
+	static const struct {
+		const char *event;
+		int kind;
+	} events[] = {
+		{"add", SENT_ADD},       {"add", SENT_ADD},      {"add", SENT_ADD},     {"odd", SENT_ADD},
+		{"quiet", SENT_AT_MOST}, {"refuse", SENT_NEVER}, {"crash", SENT_CRASH},
 	};
 	size_t which = chance(one_in(4) ? 7 : 5);
 	const char *extra = one_in(3) ? ",\"push\":1" : one_in(3) ? ",\"reply\":1" : "";
@@ -735,8 +741,16 @@ static void
 say_join(struct peer *peer, struct client_join *join, char *frame, size_t size)
 {
 	static const char *const payloads[] = {
-		"{}", "{}", "{}", "{}", "{\"pad\":17000}", "{\"authorize\":\"refuse\"}", "{\"authorize\":\"crash\"}",
-		"{\"authorize\":\"assign\"}", "{\"init\":\"refuse\"}", "{\"init\":\"crash\"}",
+		"{}",
+		"{}",
+		"{}",
+		"{}",
+		"{\"pad\":17000}",
+		"{\"authorize\":\"refuse\"}",
+		"{\"authorize\":\"crash\"}",
+		"{\"authorize\":\"assign\"}",
+		"{\"init\":\"refuse\"}",
+		"{\"init\":\"crash\"}",
 	};
 	strcpy(join->before, join->join_ref);
 	snprintf(join->join_ref, sizeof(join->join_ref), "\"%d\"", ++peer->refs);
@@ -760,10 +774,12 @@ say(void)
 		snprintf(frame, sizeof(frame), "[null,\"%d\",\"phoenix\",\"heartbeat\",{}]", ++peer->refs);
 		note(peer, SENT_ONE_REPLY, peer->refs, 0);
 	} else if (what == 1) {
-		snprintf(frame, sizeof(frame), "[%s,\"%d\",\"%s\",\"phx_leave\",{}]", ref, ++peer->refs, join->topic);
+		snprintf(frame, sizeof(frame), "[%s,\"%d\",\"%s\",\"phx_leave\",{}]", ref, ++peer->refs,
+		         join->topic);
 		note(peer, SENT_ONE_REPLY, peer->refs, 0);
 	} else if (what == 2) {
-		snprintf(frame, sizeof(frame), "[%s,\"%d\",\"%s\",\"seance:refresh\",{}]", ref, ++peer->refs, join->topic);
+		snprintf(frame, sizeof(frame), "[%s,\"%d\",\"%s\",\"seance:refresh\",{}]", ref, ++peer->refs,
+		         join->topic);
 		note(peer, SENT_AT_MOST, peer->refs, 0);
 	} else if (what == 3 || (!join->joined && !one_in(5))) {
 		say_join(peer, join, frame, sizeof(frame));
@@ -825,7 +841,8 @@ count_frames(struct client *client, const char *event, int ref, int id)
 		} else if (world_get(payload, "operations")) {
 			json_object *first = json_object_array_get_idx(world_get(payload, "operations"), 0);
 			json_object *value = first ? world_get(first, "value") : NULL;
-			count += value && json_object_is_type(value, json_type_int) && json_object_get_int(value) == id &&
+			count += value && json_object_is_type(value, json_type_int) &&
+			         json_object_get_int(value) == id &&
 			         strcmp(world_text(first, "path"), "/ids/-") == 0;
 		}
 	}
@@ -842,15 +859,26 @@ check_messages(struct peer *peer)
 		int patches = sent->id ? count_frames(client, "seance:patch", 0, sent->id) : 0;
 		bool well = false;
 		switch (sent->kind) {
-		case SENT_ADD: well = replies + patches == 1; break;
-		case SENT_NEVER: well = replies == 1 && patches == 0; break;
-		case SENT_CRASH: well = replies <= 1 && patches == 0; break;
-		case SENT_ONE_REPLY: well = replies == 1; break;
-		case SENT_AT_MOST: well = replies <= 1; break;
+		case SENT_ADD:
+			well = replies + patches == 1;
+			break;
+		case SENT_NEVER:
+			well = replies == 1 && patches == 0;
+			break;
+		case SENT_CRASH:
+			well = replies <= 1 && patches == 0;
+			break;
+		case SENT_ONE_REPLY:
+			well = replies == 1;
+			break;
+		case SENT_AT_MOST:
+			well = replies <= 1;
+			break;
 		}
 		if (!well)
-			trouble("a message has not its one answer", "ref %d id %d kind %d: %d replies, %d patches; %s",
-			        sent->ref, sent->id, sent->kind, replies, patches, peer->g.token);
+			trouble("a message has not its one answer",
+			        "ref %d id %d kind %d: %d replies, %d patches; %s", sent->ref, sent->id, sent->kind,
+			        replies, patches, peer->g.token);
 		peer->sent = sent->next;
 		free(sent);
 	}
@@ -879,8 +907,8 @@ check_join(struct peer *peer, struct client_join *cj)
 	struct socket *socket = engine_find(model.engine, peer->g.token);
 	struct join *join = socket ? socket_join(socket, cj->topic) : NULL;
 	if (!join != !cj->joined) {
-		trouble("joined on one side only", "%s %s: client %d, server %d", peer->g.token, cj->topic, cj->joined,
-		        join != NULL);
+		trouble("joined on one side only", "%s %s: client %d, server %d", peer->g.token, cj->topic,
+		        cj->joined, join != NULL);
 		return;
 	}
 	if (!join)
@@ -890,8 +918,8 @@ check_join(struct peer *peer, struct client_join *cj)
 		return;
 	}
 	if (!json_equal(join->instance->edit.document, cj->state) || join->instance->version != cj->version)
-		trouble("client and server differ", "%s %s version %d, %d: %.400s, %.400s", peer->g.token, cj->topic,
-		        (int)cj->version, (int)join->instance->version, json_text(cj->state, NULL),
+		trouble("client and server differ", "%s %s version %d, %d: %.400s, %.400s", peer->g.token,
+		        cj->topic, (int)cj->version, (int)join->instance->version, json_text(cj->state, NULL),
 		        json_text(join->instance->edit.document, NULL));
 	check_once(cj->state, cj->topic);
 }
@@ -908,8 +936,9 @@ check_peer(struct peer *peer)
 		return;
 	}
 	if (peer->g.frame || peer->g.held)
-		trouble("something waits for ever", "%s at %d: %s, held %d after %d, request %d, answer after %d",
-		        peer->g.token, (int)peer->g.position, peer->g.frame ? peer->g.frame : "-", peer->g.held_count,
+		trouble("something waits for ever",
+		        "%s at %d: %s, held %d after %d, request %d, answer after %d", peer->g.token,
+		        (int)peer->g.position, peer->g.frame ? peer->g.frame : "-", peer->g.held_count,
 		        peer->g.held ? (int)peer->g.held->after : -1, peer->g.request != NULL,
 		        peer->g.answer && peer->g.answer->units ? (int)peer->g.answer->units->after : -1);
 	check_messages(peer);
@@ -1048,17 +1077,19 @@ int
 main(int argc, char **argv)
 {
 	const char *env = getenv("MODEL_STEPS");
-	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid() % 1000;
+	uint64_t seed =
+		argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid() % 1000;
 	long steps = argc > 2 ? atol(argv[2]) : env ? atol(env) : 20000;
 	int walks = argc > 1 ? 1 : 4;
 	world_verbose = getenv("MODEL_VERBOSE") != NULL;
 	for (int i = 0; i < walks; i++) {
 		model = (struct model){0};
 		walk(seed + (uint64_t)i, steps);
-		ok(!model.trouble, "walk %llu of %ld steps: %d commits, %d kills, %d events, %d laggards closed, "
+		ok(!model.trouble,
+		   "walk %llu of %ld steps: %d commits, %d kills, %d events, %d laggards closed, "
 		   "%lld rows pruned",
-		   (unsigned long long)seed + (unsigned long long)i, steps, model.commits, model.kills, model.ids,
-		   model.closings, (long long)model.pruned);
+		   (unsigned long long)seed + (unsigned long long)i, steps, model.commits, model.kills,
+		   model.ids, model.closings, (long long)model.pruned);
 		if (model.trouble)
 			printf("# step %lld: %s: %s\n", (long long)model.step, model.trouble, model.detail);
 	}
