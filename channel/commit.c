@@ -214,16 +214,25 @@ delete_blanks(struct engine *engine)
 	return status;
 }
 
-/* One large state a transaction at most: writing it out as text is what takes long. */
+/*
+ * Writing a large state out as text takes long, and all wait for it: after each there is a pause, in which
+ * the others that are due wait.  It is short enough to keep up with the log.
+ */
 static enum store_status
 write_due(struct engine *engine, int64_t now)
 {
 	enum store_status status = STORE_OK;
-	bool large = false;
-	for (struct instance *i = engine->due_first;
-	     i && i->due_ms <= now && !large && status == STORE_OK; i = i->due_next) {
+	struct instance *next;
+	for (struct instance *i = engine->due_first; i && i->due_ms <= now && status == STORE_OK;
+	     i = next) {
+		next = i->due_next;
+		if (now < engine->large_ms && instance_large_due(i, now)) {
+			instance_schedule(engine, i, engine->large_ms);
+			continue;
+		}
 		status = instance_write(engine, i, false);
-		large = i->state_put && i->state_bytes > STATE_SMALL;
+		if (i->state_put && i->state_bytes > STATE_SMALL)
+			engine->large_ms = now + 1 + (int64_t)(i->state_bytes / LARGE_BYTES_A_MS);
 	}
 	return status;
 }

@@ -23,6 +23,7 @@
 #define STATE_SMALL      (16 * 1024)  /* bytes of a state that is stored at each occasion */
 #define WRITE_AFTER_MS   90           /* an instance's row lags behind its log at most so long ... */
 #define QUIET_MS         1000         /* ... and a large state until it is quiet for so long */
+#define LARGE_BYTES_A_MS 10000        /* of large states are written at most; the log of a busy program grows by less */
 #define MARK_EVERY_MS    1000
 #define HOUSE_AFTER_MS   20           /* rows of what has ended go so soon, unless a commit takes them along */
 #define PRUNE_BATCH      200          /* log rows deleted by one transaction, at least */
@@ -127,6 +128,7 @@ struct engine {
 	struct join *ended_first, *ended_last;   /* by the number of their end */
 
 	struct instance *due_first, *due_last;
+	int64_t large_ms;                        /* no large state is written before */
 	struct instance *used_first, *used_last; /* the least recently used one is last */
 	size_t cache_bytes;
 
@@ -188,6 +190,7 @@ void instance_unborn(struct engine *engine, struct instance *instance);   /* its
 enum store_status instance_look(struct engine *engine, struct instance *instance);
 void instance_follow(struct engine *engine, struct instance *instance, const struct store_record *row);
 int64_t instances_written(const struct engine *engine, int64_t last);
+bool instance_large_due(const struct instance *instance, int64_t now); /* is a state to be written that may be large? */
 enum store_status instance_write(struct engine *engine, struct instance *instance, bool all);
 void instances_put(struct engine *engine, bool committed);   /* what instance_write wrote */
 void instance_schedule(struct engine *engine, struct instance *instance, int64_t due_ms);

@@ -517,6 +517,14 @@ state_is_due(const struct instance *instance, int64_t now, bool all)
 	       now - instance->changed_ms >= QUIET_MS;
 }
 
+bool
+instance_large_due(const struct instance *instance, int64_t now)
+{
+	if (!instance->loaded) /* after a kill: nobody knows yet */
+		return instance->next.state_revision != instance->next.revision;
+	return instance->state_bytes > STATE_SMALL && state_is_due(instance, now, false);
+}
+
 static void
 put_add(struct engine *engine, struct instance *instance)
 {
