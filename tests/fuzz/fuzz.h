@@ -65,6 +65,18 @@ fuzz_number(struct fuzz_bytes *in, int size_bytes)
 	return number;
 }
 
+/* Some of them, their number in a byte before them. */
+static inline struct fuzz_bytes
+fuzz_text(struct fuzz_bytes *in)
+{
+	size_t len = fuzz_byte(in);
+	struct fuzz_bytes text = {in->at, len < in->left ? len : in->left};
+
+	in->at += text.left;
+	in->left -= text.left;
+	return text;
+}
+
 /* A copy of exactly this size (free): a sanitizer sees what is read behind it. */
 static inline void *
 fuzz_copy(const void *bytes, size_t len)
