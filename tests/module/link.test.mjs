@@ -92,7 +92,7 @@ test('after a break the new stream tells all that is held, with positions and an
 	}
 	for (const [i, c] of clients.entries()) await c.count(2 + i % 3)
 	const old = s.link.stream
-	old.connection.destroy()
+	old.break()
 	await until(() => s.link.stream && s.link.stream !== old && s.link.stream.ready, 'a new hello')
 	const { messages } = s.link.stream
 	assert.equal(messages[0].type, 'HELLO')
@@ -107,7 +107,7 @@ test('after a break the new stream tells all that is held, with positions and an
 test('a hello of 3000 sockets comes in slices and is whole', using({}, async s => {
 	const clients = []
 	for (let i = 0; i < 30; i++) clients.push(...await Promise.all(Array.from({ length: 100 }, (_, k) => s.open(`s${i}-${k}`))))
-	s.link.stream.connection.destroy()
+	s.link.stream.break()
 	await until(() => s.link.stream?.ready, 'a new hello')
 	assert.equal(new Set(s.link.stream.of('HELD').map(m => m.id)).size, 3000)
 	const targets = clients.map(c => [c.id, 0, 1])
@@ -121,7 +121,7 @@ test('no link: sockets are kept, closes are told by the next stream', using({}, 
 	await s.link.kill()
 	a.cut()
 	await until(() => /websocket a ended/.test(s.nginx.log()), 'its end')
-	const d = await s.open()          // a newcomer meanwhile
+	const d = await s.open(null, '/')   // a newcomer meanwhile
 	assert.equal(d.status, 101)
 	b.text('still served')
 	assert.equal(await b.nextText(), 'still served')
@@ -170,7 +170,7 @@ test('a message that comes byte by byte, and one of 3 MB', using({}, async s => 
 
 test('trace 13: a socket held while hello is composed is told, too', using({}, async s => {
 	const clients = await Promise.all(Array.from({ length: 800 }, (_, i) => s.open(`x${i}`)))
-	s.link.stream.connection.destroy()
+	s.link.stream.break()
 	const late = Promise.all(Array.from({ length: 60 }, (_, i) => s.open(null, `/?id=late${i}`)))
 	await until(() => s.link.stream?.ready, 'a new hello')
 	await late

@@ -196,6 +196,7 @@ class Stream {
 			}
 		})
 	}
+	break() { this.open = false; this.connection.destroy() }
 	of(type) { return this.messages.filter(m => m.type === type) }
 	get ready() { return this.of('HELLO_END').length > 0 }
 
@@ -228,7 +229,7 @@ export class Link {
 	get stream() { return this.streams.filter(s => s.open).at(-1) }
 	async kill() {
 		const closed = new Promise(done => this.server.close(done))
-		for (const s of this.streams) s.connection.destroy()
+		for (const s of this.streams) s.break()
 		await closed
 	}
 	async stop() { if (this.server?.listening) await this.kill() }
