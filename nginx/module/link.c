@@ -130,6 +130,8 @@ seance_link_closed(struct seance_link *link, struct seance_socket *s)
 	};
 	u_char *room;
 
+	if (link->shut)
+		return;
 	if (link->state == SEANCE_LINK_READY) {
 		tell(link, &message);
 		keep(link, 1);
@@ -457,6 +459,8 @@ on_read(ngx_event_t *ev)
 	struct seance_link *link = c->data;
 
 	if (c->close) {                /* worker_shutdown_timeout */
+		link->shut = 1;
+		seance_bytes_free(&link->closed);
 		down(link);
 		return;
 	}
@@ -512,7 +516,7 @@ retry(ngx_event_t *ev)
 void
 seance_link_start(struct seance_link *link)
 {
-	if (link->c == NULL && !link->retry.timer_set)
+	if (link->c == NULL && !link->retry.timer_set && !link->shut)
 		connect_now(link);
 }
 

@@ -44,6 +44,7 @@ struct seance_link {
 	unsigned eof:1;                /* no more will come: what has come is worked off */
 	unsigned broken:1;             /* nothing can be sent any more */
 	unsigned kept:1;               /* an exiting worker must not go yet */
+	unsigned shut:1;               /* the worker's time is over: nothing is told any more */
 	unsigned lost:1;               /* its loss was logged */
 };
 

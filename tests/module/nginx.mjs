@@ -81,7 +81,7 @@ export async function startNginx(options = {}) {
 		return p.conf ? p.conf(port, dir) : `
 load_module ${modulePath};
 daemon off; pid ${pidFile}; error_log ${errorLog} info;
-user root; worker_processes ${p.processes}; worker_rlimit_nofile 20000; ${p.main}
+user root; worker_processes ${p.processes || 1}; worker_rlimit_nofile 20000; ${p.main}
 events { worker_connections ${p.connections}; ${p.events} }
 http {
 	access_log ${join(dir, 'access.log')};
@@ -145,7 +145,7 @@ http {
 	try {
 		await until(() => {
 			if (exited !== null) throw new Error(`nginx has ended (${exited}): ${output}\n${log()}`)
-			return existsSync(pidFile) && self.workers().length >= Number(o.processes || 1) && reachable(port)
+			return existsSync(pidFile) && self.workers().length >= o.processes && reachable(port)
 		}, 'nginx to listen')
 	} catch (error) {
 		await self.stop()

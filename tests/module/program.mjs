@@ -105,7 +105,7 @@ export class Program {
 	async start() {
 		if (existsSync(this.path)) rmSync(this.path)
 		this.server = net.createServer({ allowHalfOpen: true }, connection => this.#accept(connection))
-		await new Promise((done, fail) => { this.server.on('error', fail); this.server.listen(this.path, done) })
+		await new Promise((done, fail) => { this.server.on('error', fail); this.server.listen({ path: this.path, backlog: 4000 }, done) })
 		return this
 	}
 
@@ -223,7 +223,7 @@ export class Link {
 	async start() {
 		if (existsSync(this.path)) rmSync(this.path)
 		this.server = net.createServer(connection => this.streams.push(new Stream(connection, this)))
-		await new Promise((done, fail) => { this.server.on('error', fail); this.server.listen(this.path, done) })
+		await new Promise((done, fail) => { this.server.on('error', fail); this.server.listen({ path: this.path, backlog: 4000 }, done) })
 		return this
 	}
 	get stream() { return this.streams.filter(s => s.open).at(-1) }
