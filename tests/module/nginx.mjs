@@ -13,6 +13,10 @@ export const modulePath = process.env.SEANCE_MODULE ?? join(root, 'build/module/
 
 export const nginxBinary = process.env.NGINX ?? ['/usr/sbin/nginx', '/usr/bin/nginx'].find(existsSync) ?? 'nginx'
 
+// A module with AddressSanitizer in it needs its library first (asan.sh).
+const preload = process.env.NGINX_PRELOAD
+const environment = { ...process.env, ...(preload && { LD_PRELOAD: preload }) }
+
 export const sleep = ms => new Promise(done => setTimeout(done, ms))
 
 // Waits until `what` returns something true; every wait has a limit.
@@ -105,9 +109,7 @@ http {
 	}
 	const file = join(dir, 'nginx.conf')
 	writeFileSync(file, compose({}))
-	// a module with AddressSanitizer in it needs its library first; nginx itself never frees some
-	// of what it has at its end, so leaks are looked for in what the module says (vanish.mjs)
-	const env = { ...process.env, ...o.env }
+	const env = { ...environment, ...o.env }
 	const child = spawn(nginxBinary, ['-c', file, '-p', dir, '-e', errorLog], { stdio: ['ignore', 'pipe', 'pipe'], env })
 	let output = ''
 	child.stdout.on('data', d => { output += d })
@@ -139,7 +141,9 @@ http {
 				await exit
 				clearTimeout(timer)
 			}
+			const complaint = `${output}\n${log()}`.match(/ERROR: \w+Sanitizer[\s\S]{0,3000}/)
 			if (!o.dir) rmSync(dir, { recursive: true, force: true })
+			if (complaint) throw new Error(complaint[0])
 		},
 	}
 	try {
@@ -168,7 +172,7 @@ export function testConfiguration(text) {
 		const file = join(dir, 'nginx.conf')
 		writeFileSync(file, `load_module ${modulePath}; pid ${dir}/pid; error_log stderr; events {}\n${text}`)
 		try {
-			execFileSync(nginxBinary, ['-t', '-c', file, '-p', dir, '-e', 'stderr'], { stdio: 'pipe' })
+			execFileSync(nginxBinary, ['-t', '-c', file, '-p', dir, '-e', 'stderr'], { stdio: 'pipe', env: environment })
 			return { ok: true, output: '' }
 		} catch (error) {
 			return { ok: false, output: String(error.stderr) }
