@@ -820,6 +820,9 @@ seance_sockets_exit(void)
 			continue;
 		s->finishing = 0;
 		gone(s);
+		if (s->listed) {
+			ngx_queue_remove(&s->todo);
+		}
 		if (s->c != NULL && s->r == NULL)
 			give_connection_back(s);
 		if (s->r != NULL)
