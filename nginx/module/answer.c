@@ -6,8 +6,8 @@
 /* Events being turned into frames. */
 struct encoder {
 	const u_char *at, *end;
-	struct seance_frame *frame;    /* NULL: only measure */
-	size_t len;                    /* bytes of frames so far */
+	struct seance_frame *frame; /* NULL: only measure */
+	size_t len;                 /* bytes of frames so far */
 	uint32_t messages;
 	uint16_t close_code;
 };
@@ -155,9 +155,7 @@ read_order(const u_char *value, size_t len, struct seance_answer_unit *units)
 		if (n <= 0)
 			return n < 0 ? -1 : count;
 		if (units != NULL)
-			units[count] = (struct seance_answer_unit) {
-				order.after, order.cursor, 0, order.count
-			};
+			units[count] = (struct seance_answer_unit){order.after, order.cursor, 0, order.count};
 		count++;
 		value += n;
 		len -= n;

@@ -8,7 +8,7 @@
 
 struct seance_answer_unit {
 	uint64_t after, cursor;
-	size_t end;                /* where its bytes end in the frame */
+	size_t end; /* where its bytes end in the frame */
 	uint32_t messages;
 };
 
@@ -17,11 +17,11 @@ struct seance_answer_unit {
  * units i - 1 and i; what follows the last unit is in no order with other commits.
  */
 struct seance_answer {
-	struct seance_frame *frame;    /* owned: a reference */
-	uint64_t number;               /* of the message that it answers */
-	size_t written;                /* bytes of frame that were written or dropped */
-	uint32_t messages;             /* of frame that lie in units */
-	uint32_t at, count;            /* the next unit to write; how many there are */
+	struct seance_frame *frame; /* owned: a reference */
+	uint64_t number;            /* of the message that it answers */
+	size_t written;             /* bytes of frame that were written or dropped */
+	uint32_t messages;          /* of frame that lie in units */
+	uint32_t at, count;         /* the next unit to write; how many there are */
 	struct seance_answer_unit units[];
 };
 

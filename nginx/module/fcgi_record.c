@@ -4,69 +4,76 @@
 #include <string.h>
 #include <strings.h>
 
-#define VERSION    1u
-#define REQUEST    1u
-#define RESPONDER  1u
-#define KEEP_CONN  1u
+#define VERSION   1u
+#define REQUEST   1u
+#define RESPONDER 1u
+#define KEEP_CONN 1u
 
 /* Writing a request */
 
-uint8_t *fcgi_head(uint8_t *out, enum fcgi_type type, size_t content, size_t padding)
+uint8_t *
+fcgi_head(uint8_t *out, enum fcgi_type type, size_t content, size_t padding)
 {
 	*out++ = VERSION;
-	*out++ = (uint8_t) type;
+	*out++ = (uint8_t)type;
 	*out++ = 0;
 	*out++ = REQUEST;
-	*out++ = (uint8_t) (content >> 8);
-	*out++ = (uint8_t) content;
-	*out++ = (uint8_t) padding;
+	*out++ = (uint8_t)(content >> 8);
+	*out++ = (uint8_t)content;
+	*out++ = (uint8_t)padding;
 	*out++ = 0;
 	return out;
 }
 
-uint8_t *fcgi_begin(uint8_t *out)
+uint8_t *
+fcgi_begin(uint8_t *out)
 {
-	static const uint8_t body[8] = { 0, RESPONDER, KEEP_CONN, 0, 0, 0, 0, 0 };
+	static const uint8_t body[8] = {0, RESPONDER, KEEP_CONN, 0, 0, 0, 0, 0};
 
 	out = fcgi_head(out, FCGI_BEGIN_REQUEST, sizeof body, 0);
 	memcpy(out, body, sizeof body);
 	return out + sizeof body;
 }
 
-static size_t length_size(size_t len)
+static size_t
+length_size(size_t len)
 {
 	return len < 128 ? 1 : 4;
 }
 
-size_t fcgi_pair_size(size_t name_len, size_t value_len)
+size_t
+fcgi_pair_size(size_t name_len, size_t value_len)
 {
 	return length_size(name_len) + length_size(value_len) + name_len + value_len;
 }
 
-size_t fcgi_stream_size(size_t content)
+size_t
+fcgi_stream_size(size_t content)
 {
 	size_t records = (content + FCGI_CONTENT_MAX - 1) / FCGI_CONTENT_MAX;
 
 	return content + (records + 1) * FCGI_HEAD_SIZE;
 }
 
-void fcgi_stream_begin(struct fcgi_stream *stream, enum fcgi_type type, uint8_t *out)
+void
+fcgi_stream_begin(struct fcgi_stream *stream, enum fcgi_type type, uint8_t *out)
 {
 	stream->out = out;
 	stream->head = NULL;
 	stream->type = type;
 }
 
-uint8_t *fcgi_stream_break(struct fcgi_stream *stream)
+uint8_t *
+fcgi_stream_break(struct fcgi_stream *stream)
 {
 	if (stream->head != NULL)
-		fcgi_head(stream->head, stream->type,
-		          (size_t) (stream->out - stream->head) - FCGI_HEAD_SIZE, 0);
+		fcgi_head(stream->head, stream->type, (size_t)(stream->out - stream->head) - FCGI_HEAD_SIZE, 0);
 	stream->head = NULL;
 	return stream->out;
 }
 
-void fcgi_stream_put(struct fcgi_stream *stream, const void *bytes, size_t len)
+void
+fcgi_stream_put(struct fcgi_stream *stream, const void *bytes, size_t len)
 {
 	const uint8_t *from = bytes;
 
@@ -77,7 +84,7 @@ void fcgi_stream_put(struct fcgi_stream *stream, const void *bytes, size_t len)
 			stream->head = stream->out;
 			stream->out += FCGI_HEAD_SIZE;
 		}
-		room = FCGI_CONTENT_MAX + FCGI_HEAD_SIZE - (size_t) (stream->out - stream->head);
+		room = FCGI_CONTENT_MAX + FCGI_HEAD_SIZE - (size_t)(stream->out - stream->head);
 		n = len < room ? len : room;
 		memcpy(stream->out, from, n);
 		stream->out += n;
@@ -88,21 +95,22 @@ void fcgi_stream_put(struct fcgi_stream *stream, const void *bytes, size_t len)
 	}
 }
 
-static size_t write_length(uint8_t *out, size_t len)
+static size_t
+write_length(uint8_t *out, size_t len)
 {
 	if (len < 128) {
-		out[0] = (uint8_t) len;
+		out[0] = (uint8_t)len;
 		return 1;
 	}
-	out[0] = (uint8_t) (len >> 24 | 0x80);
-	out[1] = (uint8_t) (len >> 16);
-	out[2] = (uint8_t) (len >> 8);
-	out[3] = (uint8_t) len;
+	out[0] = (uint8_t)(len >> 24 | 0x80);
+	out[1] = (uint8_t)(len >> 16);
+	out[2] = (uint8_t)(len >> 8);
+	out[3] = (uint8_t)len;
 	return 4;
 }
 
-uint8_t *fcgi_pair(uint8_t *out, const char *name, size_t name_len, const void *value,
-                   size_t value_len)
+uint8_t *
+fcgi_pair(uint8_t *out, const char *name, size_t name_len, const void *value, size_t value_len)
 {
 	out += write_length(out, name_len);
 	out += write_length(out, value_len);
@@ -112,8 +120,9 @@ uint8_t *fcgi_pair(uint8_t *out, const char *name, size_t name_len, const void *
 	return out + name_len + value_len;
 }
 
-void fcgi_stream_pair(struct fcgi_stream *stream, const char *name, size_t name_len,
-                      const void *value, size_t value_len)
+void
+fcgi_stream_pair(struct fcgi_stream *stream, const char *name, size_t name_len, const void *value,
+                 size_t value_len)
 {
 	uint8_t lengths[8];
 	size_t n = write_length(lengths, name_len);
@@ -124,24 +133,26 @@ void fcgi_stream_pair(struct fcgi_stream *stream, const char *name, size_t name_
 	fcgi_stream_put(stream, value, value_len);
 }
 
-uint8_t *fcgi_stream_end(struct fcgi_stream *stream)
+uint8_t *
+fcgi_stream_end(struct fcgi_stream *stream)
 {
 	fcgi_stream_break(stream);
 	return fcgi_head(stream->out, stream->type, 0, 0);
 }
 
-uint8_t *fcgi_number(uint8_t *out, const char *name, size_t name_len, uint64_t value)
+uint8_t *
+fcgi_number(uint8_t *out, const char *name, size_t name_len, uint64_t value)
 {
 	uint8_t digits[20];
 	size_t n = 0;
 
 	do {
-		digits[20 - ++n] = (uint8_t) ('0' + value % 10);
+		digits[20 - ++n] = (uint8_t)('0' + value % 10);
 		value /= 10;
 	} while (value > 0);
 	out = fcgi_head(out, FCGI_PARAMS, 2 + name_len + n, 20 - n);
-	*out++ = (uint8_t) name_len;
-	*out++ = (uint8_t) n;
+	*out++ = (uint8_t)name_len;
+	*out++ = (uint8_t)n;
 	memcpy(out, name, name_len);
 	out += name_len;
 	memcpy(out, digits + 20 - n, n);
@@ -151,26 +162,30 @@ uint8_t *fcgi_number(uint8_t *out, const char *name, size_t name_len, uint64_t v
 
 /* Reading an answer */
 
-void fcgi_answer_init(struct fcgi_answer *answer, size_t limit)
+void
+fcgi_answer_init(struct fcgi_answer *answer, size_t limit)
 {
 	memset(answer, 0, sizeof *answer);
 	answer->limit = limit;
 }
 
-void fcgi_answer_release(struct fcgi_answer *answer)
+void
+fcgi_answer_release(struct fcgi_answer *answer)
 {
 	free(answer->memory);
 	answer->memory = NULL;
 	answer->memory_size = 0;
 }
 
-bool fcgi_answer_begun(const struct fcgi_answer *answer)
+bool
+fcgi_answer_begun(const struct fcgi_answer *answer)
 {
-	return answer->head_len > 0 || answer->len > 0 || answer->content_left > 0
-	       || answer->padding_left > 0 || answer->errors_len > 0;
+	return answer->head_len > 0 || answer->len > 0 || answer->content_left > 0 ||
+	       answer->padding_left > 0 || answer->errors_len > 0;
 }
 
-static bool reserve(struct fcgi_answer *a, size_t need)
+static bool
+reserve(struct fcgi_answer *a, size_t need)
 {
 	size_t size = a->memory_size * 2 > need ? a->memory_size * 2 : need;
 	uint8_t *grown;
@@ -186,7 +201,8 @@ static bool reserve(struct fcgi_answer *a, size_t need)
 }
 
 /* Takes what lies in the caller's buffer into memory of our own. */
-static bool move_to_memory(struct fcgi_answer *a)
+static bool
+move_to_memory(struct fcgi_answer *a)
 {
 	if (!reserve(a, a->len))
 		return false;
@@ -196,7 +212,8 @@ static bool move_to_memory(struct fcgi_answer *a)
 	return true;
 }
 
-static enum fcgi_progress add_output(struct fcgi_answer *a, uint8_t *buf, size_t len)
+static enum fcgi_progress
+add_output(struct fcgi_answer *a, uint8_t *buf, size_t len)
 {
 	if (len > a->limit - a->len)
 		return FCGI_TOO_BIG;
@@ -204,7 +221,7 @@ static enum fcgi_progress add_output(struct fcgi_answer *a, uint8_t *buf, size_t
 		a->place = buf;
 		a->data = buf;
 	} else if (a->place != NULL) {
-		memmove(a->place + a->len, buf, len);   /* over the head in between */
+		memmove(a->place + a->len, buf, len); /* over the head in between */
 	} else {
 		if (!reserve(a, a->len + len))
 			return FCGI_NO_MEMORY;
@@ -215,7 +232,8 @@ static enum fcgi_progress add_output(struct fcgi_answer *a, uint8_t *buf, size_t
 	return FCGI_MORE;
 }
 
-static enum fcgi_progress add_content(struct fcgi_answer *a, uint8_t *buf, size_t len)
+static enum fcgi_progress
+add_content(struct fcgi_answer *a, uint8_t *buf, size_t len)
 {
 	size_t n;
 
@@ -235,7 +253,8 @@ static enum fcgi_progress add_content(struct fcgi_answer *a, uint8_t *buf, size_
 	}
 }
 
-static bool begin_record(struct fcgi_answer *a)
+static bool
+begin_record(struct fcgi_answer *a)
 {
 	const uint8_t *head = a->head;
 
@@ -243,13 +262,14 @@ static bool begin_record(struct fcgi_answer *a)
 		return false;
 	if (head[1] != FCGI_STDOUT && head[1] != FCGI_STDERR && head[1] != FCGI_END_REQUEST)
 		return false;
-	a->content_left = (uint16_t) (head[4] << 8 | head[5]);
+	a->content_left = (uint16_t)(head[4] << 8 | head[5]);
 	a->padding_left = head[6];
 	return head[1] != FCGI_END_REQUEST || a->content_left == sizeof a->end;
 }
 
 /* A record is over; the answer, too, if it was END_REQUEST. */
-static void end_record(struct fcgi_answer *a)
+static void
+end_record(struct fcgi_answer *a)
 {
 	a->head_len = 0;
 	if (a->head[1] != FCGI_END_REQUEST)
@@ -258,7 +278,8 @@ static void end_record(struct fcgi_answer *a)
 	a->protocol_status = a->end[4];
 }
 
-static enum fcgi_progress read_some(struct fcgi_answer *a, uint8_t *buf, size_t len, size_t *used)
+static enum fcgi_progress
+read_some(struct fcgi_answer *a, uint8_t *buf, size_t len, size_t *used)
 {
 	size_t n;
 
@@ -280,10 +301,10 @@ static enum fcgi_progress read_some(struct fcgi_answer *a, uint8_t *buf, size_t 
 		progress = add_content(a, buf, n);
 		if (progress != FCGI_MORE)
 			return progress;
-		a->content_left = (uint16_t) (a->content_left - n);
+		a->content_left = (uint16_t)(a->content_left - n);
 	} else {
 		n = len < a->padding_left ? len : a->padding_left;
-		a->padding_left = (uint8_t) (a->padding_left - n);
+		a->padding_left = (uint8_t)(a->padding_left - n);
 	}
 	*used = n;
 	if (a->content_left == 0 && a->padding_left == 0)
@@ -291,7 +312,8 @@ static enum fcgi_progress read_some(struct fcgi_answer *a, uint8_t *buf, size_t 
 	return FCGI_MORE;
 }
 
-enum fcgi_progress fcgi_answer_read(struct fcgi_answer *answer, uint8_t *buf, size_t len)
+enum fcgi_progress
+fcgi_answer_read(struct fcgi_answer *answer, uint8_t *buf, size_t len)
 {
 	enum fcgi_progress progress = FCGI_MORE;
 	size_t at = 0, used = 0;
@@ -311,9 +333,10 @@ enum fcgi_progress fcgi_answer_read(struct fcgi_answer *answer, uint8_t *buf, si
 
 /* The CGI head */
 
-size_t fcgi_cgi_head(const uint8_t *data, size_t len)
+size_t
+fcgi_cgi_head(const uint8_t *data, size_t len)
 {
-	size_t start = 0;   /* of the present line */
+	size_t start = 0; /* of the present line */
 
 	while (start < len) {
 		const uint8_t *lf = memchr(data + start, '\n', len - start);
@@ -321,7 +344,7 @@ size_t fcgi_cgi_head(const uint8_t *data, size_t len)
 
 		if (lf == NULL)
 			return 0;
-		line = (size_t) (lf - data) - start;
+		line = (size_t)(lf - data) - start;
 		if (line == 0 || (line == 1 && data[start] == '\r'))
 			return start + line + 1;
 		start += line + 1;
@@ -329,22 +352,24 @@ size_t fcgi_cgi_head(const uint8_t *data, size_t len)
 	return 0;
 }
 
-static bool is_space(uint8_t c)
+static bool
+is_space(uint8_t c)
 {
 	return c == ' ' || c == '\t' || c == '\r';
 }
 
-bool fcgi_cgi_find(const uint8_t *head, size_t len, const char *name, const uint8_t **value,
-                   size_t *value_len)
+bool
+fcgi_cgi_find(const uint8_t *head, size_t len, const char *name, const uint8_t **value,
+              size_t *value_len)
 {
 	size_t name_len = strlen(name), start = 0;
 
 	while (start < len) {
 		const uint8_t *lf = memchr(head + start, '\n', len - start);
-		size_t end = lf != NULL ? (size_t) (lf - head) : len, next = end + 1;
+		size_t end = lf != NULL ? (size_t)(lf - head) : len, next = end + 1;
 
-		if (end - start > name_len && head[start + name_len] == ':'
-		    && strncasecmp((const char *) head + start, name, name_len) == 0) {
+		if (end - start > name_len && head[start + name_len] == ':' &&
+		    strncasecmp((const char *)head + start, name, name_len) == 0) {
 			start += name_len + 1;
 			while (start < end && is_space(head[start]))
 				start++;

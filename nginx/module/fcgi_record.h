@@ -12,18 +12,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FCGI_HEAD_SIZE     8u
-#define FCGI_BEGIN_SIZE    16u
-#define FCGI_CONTENT_MAX   65528u   /* bytes of content in one record: aligned to 8 */
-#define FCGI_ERRORS_MAX    256u     /* bytes that are kept of STDERR */
+#define FCGI_HEAD_SIZE   8u
+#define FCGI_BEGIN_SIZE  16u
+#define FCGI_CONTENT_MAX 65528u /* bytes of content in one record: aligned to 8 */
+#define FCGI_ERRORS_MAX  256u   /* bytes that are kept of STDERR */
 
 enum fcgi_type {
-	FCGI_BEGIN_REQUEST = 1, FCGI_ABORT_REQUEST, FCGI_END_REQUEST, FCGI_PARAMS, FCGI_STDIN,
-	FCGI_STDOUT, FCGI_STDERR
+	FCGI_BEGIN_REQUEST = 1,
+	FCGI_ABORT_REQUEST,
+	FCGI_END_REQUEST,
+	FCGI_PARAMS,
+	FCGI_STDIN,
+	FCGI_STDOUT,
+	FCGI_STDERR
 };
 
 enum fcgi_protocol_status {
-	FCGI_REQUEST_COMPLETE, FCGI_CANT_MPX_CONN, FCGI_OVERLOADED, FCGI_UNKNOWN_ROLE
+	FCGI_REQUEST_COMPLETE,
+	FCGI_CANT_MPX_CONN,
+	FCGI_OVERLOADED,
+	FCGI_UNKNOWN_ROLE
 };
 
 /* fcgi_head - writes a record's head; out: room for FCGI_HEAD_SIZE; returns out behind it */
@@ -36,8 +44,7 @@ uint8_t *fcgi_begin(uint8_t *out);
 size_t fcgi_pair_size(size_t name_len, size_t value_len);
 
 /* fcgi_pair - writes a name-value pair (3.4), each below 2^31 bytes; returns out behind it */
-uint8_t *fcgi_pair(uint8_t *out, const char *name, size_t name_len, const void *value,
-                   size_t value_len);
+uint8_t *fcgi_pair(uint8_t *out, const char *name, size_t name_len, const void *value, size_t value_len);
 
 /* fcgi_stream_size - bytes of a stream of so much content: records' heads and the end mark included */
 size_t fcgi_stream_size(size_t content);
@@ -47,8 +54,8 @@ size_t fcgi_stream_size(size_t content);
  * fcgi_stream_begin, any number of fcgi_stream_put and fcgi_stream_pair, fcgi_stream_end.
  */
 struct fcgi_stream {
-	uint8_t *out;        /* borrowed; where the next byte goes */
-	uint8_t *head;       /* of the record that is being filled; NULL when none is */
+	uint8_t *out;  /* borrowed; where the next byte goes */
+	uint8_t *head; /* of the record that is being filled; NULL when none is */
 	enum fcgi_type type;
 };
 
@@ -59,8 +66,8 @@ void fcgi_stream_begin(struct fcgi_stream *stream, enum fcgi_type type, uint8_t 
 void fcgi_stream_put(struct fcgi_stream *stream, const void *bytes, size_t len);
 
 /* fcgi_stream_pair - a name-value pair of PARAMS (3.4); each below 2^31 bytes */
-void fcgi_stream_pair(struct fcgi_stream *stream, const char *name, size_t name_len,
-                      const void *value, size_t value_len);
+void fcgi_stream_pair(struct fcgi_stream *stream, const char *name, size_t name_len, const void *value,
+                      size_t value_len);
 
 /* fcgi_stream_break - ends the present record, not the stream; returns out behind it */
 uint8_t *fcgi_stream_break(struct fcgi_stream *stream);
@@ -72,16 +79,16 @@ uint8_t *fcgi_stream_end(struct fcgi_stream *stream);
  * A PARAMS record of fixed size for one pair whose value is a number up to 20 digits: what the
  * number does not need is the record's padding, so it can be written again in place.
  */
-#define FCGI_NUMBER_SIZE(name_len)  (FCGI_HEAD_SIZE + 2u + (name_len) + 20u)
+#define FCGI_NUMBER_SIZE(name_len) (FCGI_HEAD_SIZE + 2u + (name_len) + 20u)
 
 /* fcgi_number - writes such a record; name_len below 128; returns out behind it */
 uint8_t *fcgi_number(uint8_t *out, const char *name, size_t name_len, uint64_t value);
 
 enum fcgi_progress {
-	FCGI_MORE,        /* not all has come */
-	FCGI_DONE,        /* END_REQUEST has come, protocol_status is set */
-	FCGI_BROKEN,      /* not FastCGI, another request's record, or bytes behind the end */
-	FCGI_TOO_BIG,     /* STDOUT exceeds the limit */
+	FCGI_MORE,    /* not all has come */
+	FCGI_DONE,    /* END_REQUEST has come, protocol_status is set */
+	FCGI_BROKEN,  /* not FastCGI, another request's record, or bytes behind the end */
+	FCGI_TOO_BIG, /* STDOUT exceeds the limit */
 	FCGI_NO_MEMORY
 };
 
@@ -90,12 +97,12 @@ struct fcgi_answer {
 	const uint8_t *data; /* STDOUT so far: in the caller's buffer or in `memory` */
 	size_t len;
 	uint32_t protocol_status;
-	char errors[FCGI_ERRORS_MAX];  /* STDERR's beginning; no NUL at its end */
+	char errors[FCGI_ERRORS_MAX]; /* STDERR's beginning; no NUL at its end */
 	size_t errors_len;
 
 	size_t limit;
-	uint8_t *place;      /* in the caller's buffer: where data is, writable; NULL when in memory */
-	uint8_t *memory;     /* owned */
+	uint8_t *place;  /* in the caller's buffer: where data is, writable; NULL when in memory */
+	uint8_t *memory; /* owned */
 	size_t memory_size;
 	uint8_t head[FCGI_HEAD_SIZE];
 	uint8_t head_len;

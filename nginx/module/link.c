@@ -6,14 +6,14 @@
 
 #include <ngx_event.h>
 
-#define READ_SIZE    65536
-#define SLICE        512                  /* sockets that are served before the event loop turns */
-#define READS        4                    /* likewise of the stream */
-#define DELAY_MIN    10
-#define DELAY_MAX    500
-#define STEADY       1000                 /* ms that a stream must last to count as one */
-#define OUT_MAX      (32 * 1024 * 1024)   /* past it the stream is given up: hello tells all anew */
-#define CLOSED_MAX   (4 * 1024 * 1024)
+#define READ_SIZE  65536
+#define SLICE      512 /* sockets that are served before the event loop turns */
+#define READS      4   /* likewise of the stream */
+#define DELAY_MIN  10
+#define DELAY_MAX  500
+#define STEADY     1000               /* ms that a stream must last to count as one */
+#define OUT_MAX    (32 * 1024 * 1024) /* past it the stream is given up: hello tells all anew */
+#define CLOSED_MAX (4 * 1024 * 1024)
 
 static void work(ngx_event_t *ev);
 static void retry(ngx_event_t *ev);
@@ -21,7 +21,7 @@ static void retry(ngx_event_t *ev);
 void
 seance_link_init(struct seance_link *link)
 {
-	link->dummy.fd = (ngx_socket_t) -1;
+	link->dummy.fd = (ngx_socket_t)-1;
 	link->dummy.data = link;
 	link->retry.handler = retry;
 	link->retry.data = &link->dummy;
@@ -78,10 +78,13 @@ tell(struct seance_link *link, const struct link_message *message)
 static void
 tell_held(struct seance_link *link, struct seance_socket *s)
 {
-	struct link_message message = {
-		.type = LINK_HELD, .handle = s->handle, .kind = LINK_WEBSOCKET,
-		.position = s->position, .answered = s->answered, .id = s->id, .id_len = s->id_len
-	};
+	struct link_message message = {.type = LINK_HELD,
+	                               .handle = s->handle,
+	                               .kind = LINK_WEBSOCKET,
+	                               .position = s->position,
+	                               .answered = s->answered,
+	                               .id = s->id,
+	                               .id_len = s->id_len};
 
 	s->restate = s->behind;
 	tell(link, &message);
@@ -90,22 +93,20 @@ tell_held(struct seance_link *link, struct seance_socket *s)
 static void
 tell_position(struct seance_link *link, struct seance_socket *s, enum link_type type)
 {
-	struct link_message message = {
-		.type = type, .handle = s->handle, .position = s->position
-	};
+	struct link_message message = {.type = type, .handle = s->handle, .position = s->position};
 
 	if (link->state >= SEANCE_LINK_RESTATE)
 		tell(link, &message);
 	else
-		s->restate = 1;        /* said when all that is held has been told */
+		s->restate = 1; /* said when all that is held has been told */
 }
 
 void
 seance_link_held(struct seance_link *link, struct seance_socket *s)
 {
 	seance_link_start(link);
-	if (link->state > SEANCE_LINK_HELLO
-	    || (link->state == SEANCE_LINK_HELLO && seance_table_slot(s->handle) < link->at))
+	if (link->state > SEANCE_LINK_HELLO ||
+	    (link->state == SEANCE_LINK_HELLO && seance_table_slot(s->handle) < link->at))
 		tell_held(link, s);
 }
 
@@ -125,9 +126,7 @@ void
 seance_link_closed(struct seance_link *link, struct seance_socket *s)
 {
 	struct link_message message = {
-		.type = LINK_CLOSED, .handle = s->handle, .code = s->code,
-		.id = s->id, .id_len = s->id_len
-	};
+		.type = LINK_CLOSED, .handle = s->handle, .code = s->code, .id = s->id, .id_len = s->id_len};
 	u_char *room;
 
 	if (link->shut)
@@ -139,7 +138,7 @@ seance_link_closed(struct seance_link *link, struct seance_socket *s)
 	}
 	room = seance_bytes_room(&link->closed, link_size(&message), CLOSED_MAX);
 	if (room == NULL)
-		return;                /* the program's grace time ends that socket */
+		return; /* the program's grace time ends that socket */
 	link->closed.len += link_encode(room, &message);
 	keep(link, 1);
 }
@@ -148,7 +147,7 @@ seance_link_closed(struct seance_link *link, struct seance_socket *s)
 static void
 tell_slot(struct seance_link *link, struct seance_socket *s)
 {
-	struct link_message message = { .handle = s->handle, .position = s->position };
+	struct link_message message = {.handle = s->handle, .position = s->position};
 
 	if (link->state == SEANCE_LINK_HELLO) {
 		tell_held(link, s);
@@ -166,7 +165,7 @@ tell_slot(struct seance_link *link, struct seance_socket *s)
 static void
 tell_slots(struct seance_link *link)
 {
-	struct link_message end = { .type = LINK_HELLO_END };
+	struct link_message end = {.type = LINK_HELLO_END};
 	uint32_t last = ngx_min(link->at + SLICE, seance_table_slots());
 	u_char *room;
 
@@ -200,7 +199,7 @@ tell_slots(struct seance_link *link)
 static void
 tell_ack(struct seance_link *link)
 {
-	struct link_message message = { .type = LINK_ACK, .batch = link->ack };
+	struct link_message message = {.type = LINK_ACK, .batch = link->ack};
 
 	if (link->acked || link->state != SEANCE_LINK_READY)
 		return;
@@ -250,8 +249,8 @@ deliver_frame(const struct link_message *m)
 	if (m->opcode == LINK_EVENTS)
 		frame = seance_events_frame(m->body, m->body_len, &why);
 	else
-		frame = seance_frame_message(m->opcode == LINK_TEXT ? WEBSOCKET_TEXT : WEBSOCKET_BINARY,
-		    m->body, m->body_len);
+		frame = seance_frame_message(m->opcode == LINK_TEXT ? WEBSOCKET_TEXT : WEBSOCKET_BINARY, m->body,
+		                             m->body_len);
 	if (frame == NULL)
 		ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: delivery not possible: %s", why);
 	return frame;
@@ -302,8 +301,8 @@ hear(struct seance_link *link, const struct link_message *m, ngx_uint_t *budget)
 			(*budget)--;
 		break;
 	default:
-		ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-		    "seance: link %V: message of type %d not expected", &link->name, (int) m->type);
+		ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: link %V: message of type %d not expected",
+		              &link->name, (int)m->type);
 		return NGX_ERROR;
 	}
 	if (rc == NGX_OK) {
@@ -328,7 +327,7 @@ hear_all(struct seance_link *link)
 			break;
 		if (n < 0) {
 			ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: link %V: malformed message",
-			    &link->name);
+			              &link->name);
 			rc = NGX_ERROR;
 			break;
 		}
@@ -392,7 +391,7 @@ down_and_again(struct seance_link *link)
 {
 	if (!link->lost)
 		ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0, "seance: link %V to %V is down", &link->name,
-		    &link->path);
+		              &link->path);
 	link->lost = 1;
 	down(link);
 	if (ngx_exiting && seance_table_count() == 0) {
@@ -458,7 +457,7 @@ on_read(ngx_event_t *ev)
 	ngx_connection_t *c = ev->data;
 	struct seance_link *link = c->data;
 
-	if (c->close) {                /* worker_shutdown_timeout */
+	if (c->close) { /* worker_shutdown_timeout */
 		link->shut = 1;
 		seance_bytes_free(&link->closed);
 		down(link);
@@ -481,10 +480,10 @@ on_write(ngx_event_t *ev)
 static void
 connect_now(struct seance_link *link)
 {
-	struct link_message hello = {
-		.type = LINK_HELLO, .version = LINK_VERSION, .tag = seance_worker_tag(),
-		.deadline_ms = link->deadline
-	};
+	struct link_message hello = {.type = LINK_HELLO,
+	                             .version = LINK_VERSION,
+	                             .tag = seance_worker_tag(),
+	                             .deadline_ms = link->deadline};
 
 	link->c = seance_connect(&link->address, &link->path);
 	if (link->c == NULL) {
@@ -492,8 +491,8 @@ connect_now(struct seance_link *link)
 		return;
 	}
 	if (link->lost)
-		ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0, "seance: link %V to %V is up again",
-		    &link->name, &link->path);
+		ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0, "seance: link %V to %V is up again", &link->name,
+		              &link->path);
 	link->lost = 0;
 	link->since = ngx_current_msec;
 	link->c->data = link;

@@ -15,37 +15,37 @@
 struct seance_socket;
 
 enum seance_link_state {
-	SEANCE_LINK_DOWN,      /* not connected */
-	SEANCE_LINK_HELLO,     /* telling what is held */
-	SEANCE_LINK_RESTATE,   /* telling who is behind */
+	SEANCE_LINK_DOWN,    /* not connected */
+	SEANCE_LINK_HELLO,   /* telling what is held */
+	SEANCE_LINK_RESTATE, /* telling who is behind */
 	SEANCE_LINK_READY
 };
 
 /* One for each seance_link.  Made with the configuration, filled by each worker. */
 struct seance_link {
 	ngx_str_t name;
-	ngx_str_t path;                /* for the log; data is NULL until seance_link names it */
+	ngx_str_t path; /* for the log; data is NULL until seance_link names it */
 	struct sockaddr_un address;
-	ngx_msec_t deadline;           /* the longest of the locations that hold for it */
+	ngx_msec_t deadline; /* the longest of the locations that hold for it */
 
 	ngx_connection_t *c;
 	enum seance_link_state state;
-	uint32_t at;                   /* the next slot to tell of, in the first two states */
+	uint32_t at; /* the next slot to tell of, in the first two states */
 	struct seance_bytes in, out;
-	struct seance_bytes closed;    /* CLOSED messages that wait for a stream */
-	size_t in_at;                  /* where the next message begins */
-	struct seance_frame *frame;    /* of the DELIVER that is being worked off */
-	uint32_t target;               /* its next target */
-	uint64_t ack;                  /* the last batch that is done ... */
+	struct seance_bytes closed; /* CLOSED messages that wait for a stream */
+	size_t in_at;               /* where the next message begins */
+	struct seance_frame *frame; /* of the DELIVER that is being worked off */
+	uint32_t target;            /* its next target */
+	uint64_t ack;               /* the last batch that is done ... */
 	ngx_event_t retry, work;
-	ngx_connection_t dummy;        /* what an event's data must be */
+	ngx_connection_t dummy; /* what an event's data must be */
 	ngx_msec_t delay, since;
-	unsigned acked:1;              /* ... and was acknowledged */
-	unsigned eof:1;                /* no more will come: what has come is worked off */
-	unsigned broken:1;             /* nothing can be sent any more */
-	unsigned kept:1;               /* an exiting worker must not go yet */
-	unsigned shut:1;               /* the worker's time is over: nothing is told any more */
-	unsigned lost:1;               /* its loss was logged */
+	unsigned acked : 1;  /* ... and was acknowledged */
+	unsigned eof : 1;    /* no more will come: what has come is worked off */
+	unsigned broken : 1; /* nothing can be sent any more */
+	unsigned kept : 1;   /* an exiting worker must not go yet */
+	unsigned shut : 1;   /* the worker's time is over: nothing is told any more */
+	unsigned lost : 1;   /* its loss was logged */
 };
 
 /* seance_link_init - an unconnected link of memory that is all zero but for name, path, address */

@@ -16,20 +16,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LINK_VERSION       1u
-#define LINK_ID_MAX        64u                   /* bytes of a socket's id */
-#define LINK_REASON_MAX    123u                  /* bytes of a close reason (RFC 6455, 5.5) */
-#define LINK_MESSAGE_MAX   (64u * 1024 * 1024)   /* bytes of one message, length included */
-#define LINK_TARGET_SIZE   24u                   /* bytes of one target in DELIVER */
+#define LINK_VERSION     1u
+#define LINK_ID_MAX      64u                 /* bytes of a socket's id */
+#define LINK_REASON_MAX  123u                /* bytes of a close reason (RFC 6455, 5.5) */
+#define LINK_MESSAGE_MAX (64u * 1024 * 1024) /* bytes of one message, length included */
+#define LINK_TARGET_SIZE 24u                 /* bytes of one target in DELIVER */
 
 enum link_type {
-	LINK_HELLO = 1,   /* u32 version, u64 worker tag, u32 deadline_ms: a new stream begins */
-	LINK_HELD,        /* u64 handle, u8 kind, u64 position, u64 answered, u8 n, n bytes id */
-	LINK_HELLO_END,   /* all that was held when the stream began has been told */
-	LINK_CLOSED,      /* u64 handle, u16 code, u8 n, n bytes reason, u8 n, n bytes id */
-	LINK_BEHIND,      /* u64 handle, u64 position: send it nothing until DRAINED */
-	LINK_DRAINED,     /* u64 handle, u64 position: send all it lacks after position */
-	LINK_ACK,         /* u64 batch: all of it, and all before it, is in the sockets' buffers */
+	LINK_HELLO = 1, /* u32 version, u64 worker tag, u32 deadline_ms: a new stream begins */
+	LINK_HELD,      /* u64 handle, u8 kind, u64 position, u64 answered, u8 n, n bytes id */
+	LINK_HELLO_END, /* all that was held when the stream began has been told */
+	LINK_CLOSED,    /* u64 handle, u16 code, u8 n, n bytes reason, u8 n, n bytes id */
+	LINK_BEHIND,    /* u64 handle, u64 position: send it nothing until DRAINED */
+	LINK_DRAINED,   /* u64 handle, u64 position: send all it lacks after position */
+	LINK_ACK,       /* u64 batch: all of it, and all before it, is in the sockets' buffers */
 
 	LINK_DELIVER = 64, /* u64 batch, u8 opcode, u32 n, n targets, body (the rest) */
 	LINK_CLOSE,        /* u64 batch, u64 handle, u16 code, u8 n, n bytes reason */

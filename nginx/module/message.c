@@ -3,9 +3,9 @@
 #include "socket.h"
 #include "websocket_events.h"
 
-#define POSITION       "SEANCE_POSITION"
-#define POSITION_LEN   (sizeof POSITION - 1)
-#define PAIRS_MAX      8
+#define POSITION     "SEANCE_POSITION"
+#define POSITION_LEN (sizeof POSITION - 1)
+#define PAIRS_MAX    8
 
 struct pair {
 	const char *name;
@@ -24,13 +24,13 @@ struct pairs {
 static void
 add(struct pairs *pairs, const char *name, const u_char *value, size_t len)
 {
-	pairs->list[pairs->count++] = (struct pair) { name, ngx_strlen(name), value, len };
+	pairs->list[pairs->count++] = (struct pair){name, ngx_strlen(name), value, len};
 }
 
 static void
 add_text(struct pairs *pairs, const char *name, const char *value)
 {
-	add(pairs, name, (const u_char *) value, ngx_strlen(value));
+	add(pairs, name, (const u_char *)value, ngx_strlen(value));
 }
 
 static void
@@ -63,15 +63,15 @@ pairs_size(const struct pairs *pairs)
 
 static u_char *
 write_params(u_char *p, struct seance_message *message, const struct pairs *pairs,
-    struct seance_socket *s)
+             struct seance_socket *s)
 {
 	struct fcgi_stream stream;
 
 	fcgi_stream_begin(&stream, FCGI_PARAMS, p);
 	fcgi_stream_put(&stream, s->params, s->params_len);
 	for (ngx_uint_t i = 0; i < pairs->count; i++)
-		fcgi_stream_pair(&stream, pairs->list[i].name, pairs->list[i].name_len,
-		    pairs->list[i].value, pairs->list[i].value_len);
+		fcgi_stream_pair(&stream, pairs->list[i].name, pairs->list[i].name_len, pairs->list[i].value,
+		                 pairs->list[i].value_len);
 	message->position = fcgi_stream_break(&stream);
 	stream.out = fcgi_number(message->position, POSITION, POSITION_LEN, 0);
 	return fcgi_stream_end(&stream);
@@ -99,9 +99,9 @@ seance_message_new(struct seance_socket *s, ngx_uint_t binary, const u_char *dat
 	struct pairs pairs;
 
 	collect(&pairs, s, s->number + 1, content);
-	message = malloc(sizeof *message + FCGI_BEGIN_SIZE
-	                 + fcgi_stream_size(s->params_len + pairs_size(&pairs))
-	                 + FCGI_NUMBER_SIZE(POSITION_LEN) + fcgi_stream_size(content));
+	message =
+		malloc(sizeof *message + FCGI_BEGIN_SIZE + fcgi_stream_size(s->params_len + pairs_size(&pairs)) +
+	           FCGI_NUMBER_SIZE(POSITION_LEN) + fcgi_stream_size(content));
 	if (message == NULL)
 		return NULL;
 	message->next = NULL;
@@ -149,7 +149,7 @@ seance_params_encode(ngx_http_request_t *r, struct seance_conf *conf, u_char **o
 	if (p == NULL)
 		return NGX_ERROR;
 	for (i = 0; i < count; i++)
-		p = fcgi_pair(p, (const char *) params[i].name.data, params[i].name.len, values[i].data,
-		    values[i].len);
+		p = fcgi_pair(p, (const char *)params[i].name.data, params[i].name.len, values[i].data,
+		              values[i].len);
 	return NGX_OK;
 }

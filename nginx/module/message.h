@@ -10,10 +10,10 @@ struct seance_socket;
 
 struct seance_message {
 	struct seance_job job;
-	struct seance_message *next;       /* behind it in its socket's queue */
-	uint64_t number;                   /* from 1, without gaps */
-	ngx_msec_t since;                  /* when it was first handed to the pool */
-	u_char *position;                  /* the record that is written anew for each attempt */
+	struct seance_message *next; /* behind it in its socket's queue */
+	uint64_t number;             /* from 1, without gaps */
+	ngx_msec_t since;            /* when it was first handed to the pool */
+	u_char *position;            /* the record that is written anew for each attempt */
 	u_char data[];
 };
 
@@ -25,7 +25,7 @@ struct seance_message {
  * Returns   A new message, to be freed with free; NULL without memory.
  */
 struct seance_message *seance_message_new(struct seance_socket *socket, ngx_uint_t binary,
-    const u_char *data, size_t len);
+                                          const u_char *data, size_t len);
 
 /* seance_message_place - writes the socket's present position into the request */
 void seance_message_place(struct seance_message *message, uint64_t position);
@@ -37,6 +37,6 @@ void seance_message_place(struct seance_message *message, uint64_t position);
  * Returns   NGX_OK or NGX_ERROR.
  */
 ngx_int_t seance_params_encode(ngx_http_request_t *r, struct seance_conf *conf, u_char **out,
-    size_t *len);
+                               size_t *len);
 
 #endif

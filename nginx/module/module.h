@@ -17,16 +17,16 @@ struct seance_pool;
 
 /* A location's settings. */
 struct seance_conf {
-	struct seance_link *link;      /* NULL: the location holds nothing */
+	struct seance_link *link; /* NULL: the location holds nothing */
 	struct seance_pool *pool;
 	ngx_uint_t connections;
-	size_t message_size;           /* bytes of one message of a client */
-	size_t queue;                  /* bytes of requests that wait behind the one in flight */
-	size_t buffer;                 /* bytes that wait outwards: past it the socket is behind */
-	size_t buffer_limit;           /* ... and past this it is closed */
-	ngx_uint_t held_back;          /* units of the link that wait for what precedes them */
+	size_t message_size;  /* bytes of one message of a client */
+	size_t queue;         /* bytes of requests that wait behind the one in flight */
+	size_t buffer;        /* bytes that wait outwards: past it the socket is behind */
+	size_t buffer_limit;  /* ... and past this it is closed */
+	ngx_uint_t held_back; /* units of the link that wait for what precedes them */
 	ngx_msec_t idle_timeout, deadline, close_timeout;
-	ngx_array_t *params;           /* of struct seance_param; NULL when none */
+	ngx_array_t *params; /* of struct seance_param; NULL when none */
 };
 
 struct seance_param {

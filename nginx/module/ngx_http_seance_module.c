@@ -13,14 +13,14 @@
 #include <ngx_sha1.h>
 #include <sys/random.h>
 
-#define KEEPER_MS  60000   /* any time does: the keeper only has to exist */
+#define KEEPER_MS  60000 /* any time does: the keeper only has to exist */
 #define KEY_LEN    24
 #define ACCEPT_LEN 28
 #define GUID       "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 struct main_conf {
-	ngx_array_t links;         /* of struct seance_link * */
-	ngx_array_t pools;         /* of struct seance_pool * */
+	ngx_array_t links; /* of struct seance_link * */
+	ngx_array_t pools; /* of struct seance_pool * */
 };
 
 /* The worker */
@@ -29,7 +29,7 @@ static ngx_uint_t kept;
 static ngx_event_t keeper;
 static ngx_connection_t keeper_dummy;
 static uint64_t tag;
-static ngx_uint_t started;     /* this process is one that holds sockets */
+static ngx_uint_t started; /* this process is one that holds sockets */
 
 void
 seance_keep(void)
@@ -71,7 +71,7 @@ draw_tag(void)
 	uint64_t drawn;
 
 	if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
-		drawn = (uint64_t) ngx_random() << 32 ^ (uint64_t) ngx_random() ^ (uint64_t) ngx_pid << 16;
+		drawn = (uint64_t)ngx_random() << 32 ^ (uint64_t)ngx_random() ^ (uint64_t)ngx_pid << 16;
 	return drawn;
 }
 
@@ -84,7 +84,7 @@ seance_connect(struct sockaddr_un *address, ngx_str_t *name)
 
 	quiet.log_level = 0;
 	ngx_memzero(&pc, sizeof pc);
-	pc.sockaddr = (struct sockaddr *) address;
+	pc.sockaddr = (struct sockaddr *)address;
 	pc.socklen = sizeof *address;
 	pc.name = name;
 	pc.get = ngx_event_get_peer;
@@ -116,7 +116,7 @@ init_process(ngx_cycle_t *cycle)
 		return NGX_OK;
 	started = 1;
 	tag = draw_tag();
-	keeper_dummy.fd = (ngx_socket_t) -1;
+	keeper_dummy.fd = (ngx_socket_t)-1;
 	keeper.handler = keeper_again;
 	keeper.data = &keeper_dummy;
 	keeper.log = cycle->log;
@@ -184,7 +184,7 @@ has_token(const ngx_str_t *value, const char *token)
 		to = p;
 		while (to > from && (to[-1] == ' ' || to[-1] == '\t'))
 			to--;
-		if ((size_t) (to - from) == len && ngx_strncasecmp(from, (u_char *) token, len) == 0)
+		if ((size_t)(to - from) == len && ngx_strncasecmp(from, (u_char *)token, len) == 0)
 			return 1;
 	}
 	return 0;
@@ -200,8 +200,8 @@ header_has(ngx_http_request_t *r, const char *name, const char *token)
 		ngx_table_elt_t *h = part->elts;
 
 		for (ngx_uint_t i = 0; i < part->nelts; i++)
-			if (h[i].key.len == len && ngx_strncmp(h[i].lowcase_key, name, len) == 0
-			    && has_token(&h[i].value, token))
+			if (h[i].key.len == len && ngx_strncmp(h[i].lowcase_key, name, len) == 0 &&
+			    has_token(&h[i].value, token))
 				return 1;
 	}
 	return 0;
@@ -216,8 +216,8 @@ key_valid(const ngx_str_t *key)
 	for (ngx_uint_t i = 0; i < 22; i++) {
 		u_char c = key->data[i];
 
-		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
-		      || c == '+' || c == '/'))
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+		      c == '/'))
 			return 0;
 	}
 	return 1;
@@ -232,9 +232,9 @@ push_header(ngx_http_request_t *r, const char *name, const u_char *value, size_t
 		return NULL;
 	ngx_memzero(h, sizeof *h);
 	h->hash = 1;
-	h->key.data = (u_char *) name;
+	h->key.data = (u_char *)name;
 	h->key.len = ngx_strlen(name);
-	h->value.data = (u_char *) value;
+	h->value.data = (u_char *)value;
 	h->value.len = len;
 	return h;
 }
@@ -261,8 +261,8 @@ refuse_version(ngx_http_request_t *r)
 	r->headers_out.status = 426;
 	ngx_str_set(&r->headers_out.status_line, "426 Upgrade Required");
 	r->headers_out.content_length_n = 0;
-	if (push_header(r, "Sec-WebSocket-Version", version, 2) == NULL
-	    || push_header(r, "Upgrade", protocol, 9) == NULL)
+	if (push_header(r, "Sec-WebSocket-Version", version, 2) == NULL ||
+	    push_header(r, "Upgrade", protocol, 9) == NULL)
 		return NGX_ERROR;
 	rc = ngx_http_send_header(r);
 	if (rc == NGX_ERROR || rc > NGX_OK || r->header_only)
@@ -278,11 +278,11 @@ check_handshake(ngx_http_request_t *r, ngx_str_t *key)
 	ngx_uint_t count;
 
 	/* X-Accel-Redirect has made the method GET: the request line tells what it was */
-	if (r->method != NGX_HTTP_GET || r->request_line.len < 4
-	    || ngx_strncmp(r->request_line.data, "GET ", 4) != 0)
+	if (r->method != NGX_HTTP_GET || r->request_line.len < 4 ||
+	    ngx_strncmp(r->request_line.data, "GET ", 4) != 0)
 		return NGX_HTTP_BAD_REQUEST;
-	if (r->http_version != NGX_HTTP_VERSION_11 || r->headers_in.content_length_n > 0
-	    || r->headers_in.chunked)
+	if (r->http_version != NGX_HTTP_VERSION_11 || r->headers_in.content_length_n > 0 ||
+	    r->headers_in.chunked)
 		return NGX_HTTP_BAD_REQUEST;
 	if (!header_has(r, "upgrade", "websocket") || !header_has(r, "connection", "upgrade"))
 		return NGX_HTTP_BAD_REQUEST;
@@ -307,8 +307,8 @@ id_valid(const ngx_str_t *id)
 	for (size_t i = 0; i < id->len; i++) {
 		u_char c = id->data[i];
 
-		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
-		      || c == '-' || c == '_'))
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+		      c == '_'))
 			return 0;
 	}
 	return 1;
@@ -334,7 +334,7 @@ last_segment(ngx_str_t path)
 
 	while (at > 0 && path.data[at - 1] != '/')
 		at--;
-	return (ngx_str_t) { path.len - at, path.data + at };
+	return (ngx_str_t){path.len - at, path.data + at};
 }
 
 /* Where the redirect leads: .../websocket/ID?protocol=NAME.  Other kinds have their place here. */
@@ -355,9 +355,9 @@ read_target(ngx_http_request_t *r, ngx_str_t *id, ngx_str_t *protocol)
 		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no valid id in \"%V\"", &r->uri);
 		return NGX_HTTP_INTERNAL_SERVER_ERROR;
 	}
-	if (ngx_http_arg(r, (u_char *) "protocol", 8, protocol) == NGX_OK && !token_valid(protocol)) {
+	if (ngx_http_arg(r, (u_char *)"protocol", 8, protocol) == NGX_OK && !token_valid(protocol)) {
 		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no valid protocol in \"%V\"",
-		    &r->args);
+		              &r->args);
 		return NGX_HTTP_INTERNAL_SERVER_ERROR;
 	}
 	return NGX_OK;
@@ -367,7 +367,7 @@ static ngx_int_t
 accept_value(ngx_http_request_t *r, const ngx_str_t *key, ngx_str_t *value)
 {
 	u_char digest[20];
-	ngx_str_t src = { sizeof digest, digest };
+	ngx_str_t src = {sizeof digest, digest};
 	ngx_sha1_t sha1;
 
 	value->data = ngx_pnalloc(r->pool, ngx_base64_encoded_length(sizeof digest));
@@ -394,11 +394,11 @@ send_handshake(ngx_http_request_t *r, const ngx_str_t *key, const ngx_str_t *pro
 	r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
 	ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
 	r->keepalive = 0;
-	if (push_header(r, "Upgrade", websocket, 9) == NULL
-	    || push_header(r, "Sec-WebSocket-Accept", value.data, value.len) == NULL)
+	if (push_header(r, "Upgrade", websocket, 9) == NULL ||
+	    push_header(r, "Sec-WebSocket-Accept", value.data, value.len) == NULL)
 		return NGX_ERROR;
-	if (protocol->len > 0
-	    && push_header(r, "Sec-WebSocket-Protocol", protocol->data, protocol->len) == NULL)
+	if (protocol->len > 0 &&
+	    push_header(r, "Sec-WebSocket-Protocol", protocol->data, protocol->len) == NULL)
 		return NGX_ERROR;
 	rc = ngx_http_send_header(r);
 	if (rc == NGX_ERROR || rc > NGX_OK)
@@ -462,8 +462,8 @@ find_link(ngx_conf_t *cf, ngx_str_t *name)
 	struct seance_link **links = main->links.elts, **place, *link;
 
 	for (ngx_uint_t i = 0; i < main->links.nelts; i++)
-		if (links[i]->name.len == name->len
-		    && ngx_strncmp(links[i]->name.data, name->data, name->len) == 0)
+		if (links[i]->name.len == name->len &&
+		    ngx_strncmp(links[i]->name.data, name->data, name->len) == 0)
 			return links[i];
 	place = ngx_array_push(&main->links);
 	link = ngx_pcalloc(cf->pool, sizeof *link);
@@ -528,15 +528,16 @@ set_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static char *
 set_param(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-	static const char *own[] = { "REQUEST_METHOD", "CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_CONNECTION_ID",
-	                             "SEANCE_SOCKET", "SEANCE_MESSAGE", "SEANCE_WORKER", "SEANCE_POSITION" };
+	static const char *own[] = {"REQUEST_METHOD",     "CONTENT_TYPE",   "CONTENT_LENGTH",
+	                            "HTTP_CONNECTION_ID", "SEANCE_SOCKET",  "SEANCE_MESSAGE",
+	                            "SEANCE_WORKER",      "SEANCE_POSITION"};
 	struct seance_conf *location = conf;
 	ngx_str_t *value = cf->args->elts;
 	ngx_http_compile_complex_value_t compile;
 	struct seance_param *param;
 
 	for (ngx_uint_t i = 0; i < sizeof own / sizeof own[0]; i++)
-		if (ngx_strcasecmp(value[1].data, (u_char *) own[i]) == 0)
+		if (ngx_strcasecmp(value[1].data, (u_char *)own[i]) == 0)
 			return "names a parameter that the module sends itself";
 	if (location->params == NULL) {
 		location->params = ngx_array_create(cf->pool, 4, sizeof *param);
@@ -560,8 +561,8 @@ create_main_conf(ngx_conf_t *cf)
 {
 	struct main_conf *main = ngx_pcalloc(cf->pool, sizeof *main);
 
-	if (main == NULL || ngx_array_init(&main->links, cf->pool, 2, sizeof(void *)) != NGX_OK
-	    || ngx_array_init(&main->pools, cf->pool, 2, sizeof(void *)) != NGX_OK)
+	if (main == NULL || ngx_array_init(&main->links, cf->pool, 2, sizeof(void *)) != NGX_OK ||
+	    ngx_array_init(&main->pools, cf->pool, 2, sizeof(void *)) != NGX_OK)
 		return NULL;
 	return main;
 }
@@ -636,27 +637,28 @@ init_main_conf(ngx_conf_t *cf, void *conf)
 	for (ngx_uint_t i = 0; i < main->links.nelts; i++) {
 		if (links[i]->path.data == NULL) {
 			ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "no \"seance_link\" is named \"%V\"",
-			    &links[i]->name);
+			              &links[i]->name);
 			return NGX_CONF_ERROR;
 		}
 	}
 	return NGX_CONF_OK;
 }
 
-#define ANYWHERE  (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF)
-#define SETTING(name, set, field) \
-	{ ngx_string(name), ANYWHERE | NGX_CONF_TAKE1, set, NGX_HTTP_LOC_CONF_OFFSET, \
-	  offsetof(struct seance_conf, field), NULL }
+#define ANYWHERE (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF)
+#define SETTING(name, set, field)                                                   \
+	{                                                                               \
+		ngx_string(name), ANYWHERE | NGX_CONF_TAKE1, set, NGX_HTTP_LOC_CONF_OFFSET, \
+			offsetof(struct seance_conf, field), NULL                               \
+	}
 
 static ngx_command_t commands[] = {
-	{ ngx_string("seance_link"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE2, set_link,
-	  NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
-	{ ngx_string("seance_hold"), NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set_hold,
-	  NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
-	{ ngx_string("seance_pass"), ANYWHERE | NGX_CONF_TAKE1, set_pass, NGX_HTTP_LOC_CONF_OFFSET, 0,
-	  NULL },
-	{ ngx_string("seance_param"), ANYWHERE | NGX_CONF_TAKE2, set_param, NGX_HTTP_LOC_CONF_OFFSET, 0,
-	  NULL },
+	{ngx_string("seance_link"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE2, set_link, NGX_HTTP_MAIN_CONF_OFFSET,
+     0, NULL},
+	{ngx_string("seance_hold"), NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set_hold, NGX_HTTP_LOC_CONF_OFFSET,
+     0, NULL},
+	{ngx_string("seance_pass"), ANYWHERE | NGX_CONF_TAKE1, set_pass, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
+	{ngx_string("seance_param"), ANYWHERE | NGX_CONF_TAKE2, set_param, NGX_HTTP_LOC_CONF_OFFSET, 0,
+     NULL},
 	SETTING("seance_connections", ngx_conf_set_num_slot, connections),
 	SETTING("seance_message_size", ngx_conf_set_size_slot, message_size),
 	SETTING("seance_queue", ngx_conf_set_size_slot, queue),
@@ -666,8 +668,7 @@ static ngx_command_t commands[] = {
 	SETTING("seance_idle_timeout", ngx_conf_set_msec_slot, idle_timeout),
 	SETTING("seance_deadline", ngx_conf_set_msec_slot, deadline),
 	SETTING("seance_close_timeout", ngx_conf_set_msec_slot, close_timeout),
-	ngx_null_command
-};
+	ngx_null_command};
 
 static ngx_http_module_t context = {
 	.create_main_conf = create_main_conf,
@@ -676,12 +677,10 @@ static ngx_http_module_t context = {
 	.merge_loc_conf = merge_location,
 };
 
-ngx_module_t ngx_http_seance_module = {
-	NGX_MODULE_V1,
-	.ctx = &context,
-	.commands = commands,
-	.type = NGX_HTTP_MODULE,
-	.init_process = init_process,
-	.exit_process = exit_process,
-	NGX_MODULE_V1_PADDING
-};
+ngx_module_t ngx_http_seance_module = {NGX_MODULE_V1,
+                                       .ctx = &context,
+                                       .commands = commands,
+                                       .type = NGX_HTTP_MODULE,
+                                       .init_process = init_process,
+                                       .exit_process = exit_process,
+                                       NGX_MODULE_V1_PADDING};

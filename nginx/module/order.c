@@ -7,7 +7,7 @@
 struct seance_unit {
 	struct seance_unit *next;
 	uint64_t after, cursor;
-	struct seance_frame *frame;    /* owned: a reference */
+	struct seance_frame *frame; /* owned: a reference */
 };
 
 static void
@@ -38,7 +38,7 @@ check_buffer(struct seance_socket *s, size_t before)
 	if (s->out.bytes <= s->conf->buffer)
 		return;
 	if (before > 0 && s->out.bytes > s->conf->buffer_limit) {
-		seance_socket_close(s, WEBSOCKET_TRY_AGAIN, (const u_char *) "too slow", 8);
+		seance_socket_close(s, WEBSOCKET_TRY_AGAIN, (const u_char *)"too slow", 8);
 		return;
 	}
 	if (s->behind)
@@ -51,7 +51,7 @@ check_buffer(struct seance_socket *s, size_t before)
 /* Afterwards the socket may not be open any more: then its answer and what it held back are gone. */
 static void
 write_bytes(struct seance_socket *s, struct seance_frame *frame, size_t from, size_t to,
-    uint32_t messages)
+            uint32_t messages)
 {
 	size_t before = s->out.bytes;
 
@@ -165,7 +165,7 @@ settle_answer(struct seance_socket *s)
 	while (a->at < a->count) {
 		const struct seance_answer_unit *unit = &a->units[a->at];
 
-		if (unit->cursor <= s->position) {       /* it came by the link */
+		if (unit->cursor <= s->position) { /* it came by the link */
 			if (to > from)
 				break;
 			from = to = unit->end;
@@ -211,7 +211,7 @@ seance_order_drained(struct seance_socket *s)
 
 void
 seance_socket_deliver(struct seance_socket *s, uint64_t after, uint64_t cursor,
-    struct seance_frame *frame)
+                      struct seance_frame *frame)
 {
 	if (s->state != SEANCE_OPEN || s->behind || cursor <= s->position)
 		return;

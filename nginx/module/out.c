@@ -3,7 +3,7 @@
 
 #include <ngx_event.h>
 
-#define KEEP_SIZE  65536   /* bytes of memory that an empty array may keep */
+#define KEEP_SIZE 65536 /* bytes of memory that an empty array may keep */
 
 struct seance_out_item {
 	struct seance_out_item *next;
@@ -80,8 +80,8 @@ drop_first(struct seance_out *out)
 }
 
 ngx_int_t
-seance_out_write(struct seance_out *out, ngx_connection_t *c, struct seance_frame *frame,
-    size_t from, size_t to)
+seance_out_write(struct seance_out *out, ngx_connection_t *c, struct seance_frame *frame, size_t from,
+                 size_t to)
 {
 	ngx_int_t rc;
 	ssize_t n;

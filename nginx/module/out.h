@@ -11,8 +11,8 @@
 struct seance_frame {
 	ngx_uint_t refs;
 	size_t len;
-	uint32_t messages;         /* data messages in it */
-	uint16_t close_code;       /* of the CLOSE that it ends with; 0 when none */
+	uint32_t messages;   /* data messages in it */
+	uint16_t close_code; /* of the CLOSE that it ends with; 0 when none */
 	u_char data[];
 };
 
@@ -43,7 +43,7 @@ struct seance_out {
  * Returns   NGX_OK; NGX_ERROR when the connection is broken; NGX_ABORT without memory.
  */
 ngx_int_t seance_out_write(struct seance_out *out, ngx_connection_t *c, struct seance_frame *frame,
-    size_t from, size_t to);
+                           size_t from, size_t to);
 
 /* seance_out_flush - writes what waits, as far as the connection takes it; NGX_OK or NGX_ERROR */
 ngx_int_t seance_out_flush(struct seance_out *out, ngx_connection_t *c);

@@ -5,17 +5,17 @@
 
 #include <ngx_event.h>
 
-#define READ_SIZE    65536
-#define ANSWER_MAX   LINK_MESSAGE_MAX
-#define DELAY_MIN    5
-#define DELAY_MAX    50
+#define READ_SIZE  65536
+#define ANSWER_MAX LINK_MESSAGE_MAX
+#define DELAY_MIN  5
+#define DELAY_MAX  50
 
 /* A FastCGI connection. */
 struct seance_peer {
-	ngx_queue_t queue;             /* in pool->idle or pool->busy */
+	ngx_queue_t queue; /* in pool->idle or pool->busy */
 	struct seance_pool *pool;
 	ngx_connection_t *c;
-	struct seance_job *job;        /* NULL: idle */
+	struct seance_job *job; /* NULL: idle */
 	size_t sent;
 	struct fcgi_answer answer;
 };
@@ -31,7 +31,7 @@ seance_pool_init(struct seance_pool *pool)
 	ngx_queue_init(&pool->idle);
 	ngx_queue_init(&pool->busy);
 	ngx_queue_init(&pool->waiting);
-	pool->dummy.fd = (ngx_socket_t) -1;
+	pool->dummy.fd = (ngx_socket_t)-1;
 	pool->dummy.data = pool;
 	pool->retry.handler = retry;
 	pool->retry.data = &pool->dummy;
@@ -88,7 +88,7 @@ log_errors(struct seance_pool *pool, const struct fcgi_answer *answer)
 {
 	if (answer->errors_len > 0)
 		ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: %V wrote: %*s", &pool->name,
-		    answer->errors_len, answer->errors);
+		              answer->errors_len, answer->errors);
 }
 
 /* The job is over.  The connection serves whoever waits before the job's owner may send more. */
@@ -104,7 +104,7 @@ peer_done(struct seance_peer *peer)
 	peer->job = NULL;
 	pool->delay = 0;
 	if (peer->sent < job->len) {
-		peer_free(peer);       /* answered before it was asked: no way to go on */
+		peer_free(peer); /* answered before it was asked: no way to go on */
 	} else {
 		ngx_queue_remove(&peer->queue);
 		ngx_queue_insert_head(&pool->idle, &peer->queue);
@@ -125,7 +125,7 @@ peer_malformed(struct seance_peer *peer, const char *why)
 	log_errors(pool, &peer->answer);
 	peer_free(peer);
 	job->peer = NULL;
-	job->done(job, SEANCE_MALFORMED, (const u_char *) why, ngx_strlen(why));
+	job->done(job, SEANCE_MALFORMED, (const u_char *)why, ngx_strlen(why));
 	pump(pool);
 }
 
@@ -173,7 +173,7 @@ peer_read(ngx_event_t *ev)
 	ngx_connection_t *c = ev->data;
 	struct seance_peer *peer = c->data;
 
-	if (c->close) {                /* worker_shutdown_timeout */
+	if (c->close) { /* worker_shutdown_timeout */
 		peer_fail(peer);
 		return;
 	}
@@ -182,12 +182,12 @@ peer_read(ngx_event_t *ev)
 
 		if (n == NGX_AGAIN)
 			break;
-		if (n <= 0 || peer->job == NULL) {   /* an idle connection has nothing to say */
+		if (n <= 0 || peer->job == NULL) { /* an idle connection has nothing to say */
 			peer_fail(peer);
 			return;
 		}
 		if (peer_take(peer, n) != NGX_OK)
-			return;                /* gone or busy again: look no more */
+			return; /* gone or busy again: look no more */
 	} while (ev->ready);
 	if (ngx_handle_read_event(ev, 0) != NGX_OK)
 		peer_fail(peer);
@@ -250,8 +250,8 @@ log_state(struct seance_pool *pool, ngx_uint_t down)
 		return;
 	pool->down = down;
 	ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-	    down ? "seance: %V does not take connections" : "seance: %V takes connections again",
-	    &pool->name);
+	              down ? "seance: %V does not take connections" : "seance: %V takes connections again",
+	              &pool->name);
 }
 
 /* An idle connection, or a new one; NULL when there is none now. */
@@ -287,7 +287,7 @@ static void
 pump(struct seance_pool *pool)
 {
 	if (pool->pumping)
-		return;                /* a job's owner came back: the loop below goes on */
+		return; /* a job's owner came back: the loop below goes on */
 	pool->pumping = 1;
 	while (!ngx_queue_empty(&pool->waiting) && !pool->retry.timer_set) {
 		ngx_queue_t *q = ngx_queue_head(&pool->waiting);
@@ -335,6 +335,7 @@ close_all(ngx_queue_t *peers)
 {
 	while (!ngx_queue_empty(peers)) {
 		struct seance_peer *peer = ngx_queue_data(ngx_queue_head(peers), struct seance_peer, queue);
+		/* peer_free takes it out of the queue: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		struct seance_job *job = peer->job;
 
 		peer_free(peer);

@@ -13,17 +13,17 @@ struct seance_peer;
 
 /* What became of a job. */
 enum seance_outcome {
-	SEANCE_ANSWERED,       /* data is the whole answer: head and body */
-	SEANCE_MALFORMED,      /* what came is no answer, or too big; data is why, a text */
-	SEANCE_LOST            /* not answered, and its owner does not want it sent again */
+	SEANCE_ANSWERED,  /* data is the whole answer: head and body */
+	SEANCE_MALFORMED, /* what came is no answer, or too big; data is why, a text */
+	SEANCE_LOST       /* not answered, and its owner does not want it sent again */
 };
 
 /*
  * A request on its way.  Made by its owner with malloc, as one block; the pool never frees it.
  */
 struct seance_job {
-	ngx_queue_t queue;                 /* in pool->waiting while it waits */
-	struct seance_peer *peer;          /* the connection that it is on, or NULL */
+	ngx_queue_t queue;        /* in pool->waiting while it waits */
+	struct seance_peer *peer; /* the connection that it is on, or NULL */
 	struct seance_pool *pool;
 	void *owner;
 	/* just before each attempt: NGX_DECLINED when it is not to be sent any more */
@@ -31,23 +31,23 @@ struct seance_job {
 	/* the end of it: the owner frees the job; data is borrowed until it returns */
 	void (*done)(struct seance_job *job, enum seance_outcome outcome, const u_char *data, size_t len);
 	size_t len;
-	u_char *data;                      /* the encoded request, part of the job's block */
-	unsigned waiting:1;
+	u_char *data; /* the encoded request, part of the job's block */
+	unsigned waiting : 1;
 };
 
 /* One for each seance_pass.  Made with the configuration, filled by each worker. */
 struct seance_pool {
 	struct sockaddr_un address;
 	ngx_str_t name;
-	ngx_uint_t max;                    /* connections */
+	ngx_uint_t max; /* connections */
 	ngx_uint_t count;
-	ngx_queue_t idle, busy;            /* of peers */
-	ngx_queue_t waiting;               /* of jobs */
+	ngx_queue_t idle, busy; /* of peers */
+	ngx_queue_t waiting;    /* of jobs */
 	ngx_event_t retry;
-	ngx_connection_t dummy;            /* what an event's data must be */
-	ngx_msec_t delay;                  /* until the next attempt; 0 while all goes well */
-	unsigned pumping:1;
-	unsigned down:1;                   /* the last attempt to connect failed, and it was said */
+	ngx_connection_t dummy; /* what an event's data must be */
+	ngx_msec_t delay;       /* until the next attempt; 0 while all goes well */
+	unsigned pumping : 1;
+	unsigned down : 1; /* the last attempt to connect failed, and it was said */
 };
 
 /* seance_pool_init - makes an empty pool of memory that is all zero but for address and name */

@@ -5,8 +5,8 @@
 #include "order.h"
 #include "table.h"
 
-#define READ_SIZE  65536
-#define READS      16      /* of one socket before others have their turn */
+#define READ_SIZE 65536
+#define READS     16 /* of one socket before others have their turn */
 
 static u_char read_buffer[READ_SIZE];
 static ngx_queue_t todo_list;
@@ -57,9 +57,10 @@ log_end(struct seance_socket *s)
 	ngx_msec_t ms = ngx_current_msec - s->since;
 
 	ngx_log_error(NGX_LOG_INFO, s->c != NULL ? s->c->log : ngx_cycle->log, 0,
-	    "seance: websocket %*s ended: code %ud, %M.%03M s, in %uL messages %uL bytes,"
-	    " out %uD messages %uL bytes", (size_t) s->id_len, s->id, (ngx_uint_t) s->code,
-	    ms / 1000, ms % 1000, s->number, s->bytes_in, s->messages_out, s->bytes_out);
+	              "seance: websocket %*s ended: code %ud, %M.%03M s, in %uL messages %uL bytes,"
+	              " out %uD messages %uL bytes",
+	              (size_t)s->id_len, s->id, (ngx_uint_t)s->code, ms / 1000, ms % 1000, s->number,
+	              s->bytes_in, s->messages_out, s->bytes_out);
 }
 
 /* The connection is given up; what hangs on it goes, the socket itself later. */
@@ -182,7 +183,7 @@ seance_socket_close(struct seance_socket *s, uint16_t code, const u_char *reason
 static void
 close_text(struct seance_socket *s, uint16_t code, const char *reason)
 {
-	seance_socket_close(s, code, (const u_char *) reason, ngx_strlen(reason));
+	seance_socket_close(s, code, (const u_char *)reason, ngx_strlen(reason));
 }
 
 /* All is over: the program is told, and the memory goes. */
@@ -229,7 +230,7 @@ message_prepare(struct seance_job *job)
 }
 
 static void message_done(struct seance_job *job, enum seance_outcome outcome, const u_char *data,
-    size_t len);
+                         size_t len);
 
 static void
 send_message(struct seance_socket *s, struct seance_message *message)
@@ -254,17 +255,17 @@ seance_socket_next(struct seance_socket *s)
 		message->next = NULL;
 		send_message(s, message);
 	}
-	if (s->state == SEANCE_OPEN && s->r == NULL && !is_paused(s)
-	    && (s->rest != NULL || s->c->read->ready)) {
+	if (s->state == SEANCE_OPEN && s->r == NULL && !is_paused(s) &&
+	    (s->rest != NULL || s->c->read->ready)) {
 		ngx_post_event(s->c->read, &ngx_posted_events);
 	}
 }
 
 static void
-bad_answer(struct seance_socket *s, const char *why)
+bad_answer(struct seance_socket *s, uint64_t number, const char *why)
 {
 	ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: %V answered message %uL of %*s wrongly: %s",
-	    &s->conf->pool->name, s->number, (size_t) s->id_len, s->id, why);
+	              &s->conf->pool->name, number, (size_t)s->id_len, s->id, why);
 	close_text(s, WEBSOCKET_INTERNAL_ERROR, "");
 }
 
@@ -275,7 +276,7 @@ take_answer(struct seance_socket *s, uint64_t number, const u_char *data, size_t
 
 	s->answer = seance_answer_new(data, len, &why);
 	if (s->answer == NULL) {
-		bad_answer(s, why);
+		bad_answer(s, number, why);
 		return;
 	}
 	s->answer->number = number;
@@ -294,7 +295,7 @@ message_done(struct seance_job *job, enum seance_outcome outcome, const u_char *
 		if (outcome == SEANCE_ANSWERED)
 			take_answer(s, number, data, len);
 		else
-			bad_answer(s, outcome == SEANCE_MALFORMED ? (const char *) data : "lost");
+			bad_answer(s, number, outcome == SEANCE_MALFORMED ? (const char *)data : "lost");
 		return;
 	}
 	if (outcome == SEANCE_LOST)
@@ -372,8 +373,8 @@ got_failure(struct seance_socket *s, const struct websocket_event *event)
 		check_closed(s);
 		return;
 	}
-	ngx_log_error(NGX_LOG_INFO, s->c->log, 0, "seance: websocket %*s: %*s", (size_t) s->id_len, s->id,
-	    event->len, event->data);
+	ngx_log_error(NGX_LOG_INFO, s->c->log, 0, "seance: websocket %*s: %*s", (size_t)s->id_len, s->id,
+	              event->len, event->data);
 	seance_socket_close(s, event->code, event->data, event->len);
 }
 
@@ -432,7 +433,7 @@ parse_rest(struct seance_socket *s)
 	u_char *rest = s->rest;
 	size_t len = s->rest_len;
 
-	s->rest = NULL;                /* ours for now: a close would free it */
+	s->rest = NULL; /* ours for now: a close would free it */
 	s->rest_at += parse(s, rest + s->rest_at, len - s->rest_at);
 	if (s->state == SEANCE_OPEN && s->rest_at < len) {
 		s->rest = rest;
@@ -477,7 +478,7 @@ read_once(struct seance_socket *s)
 	}
 	s->bytes_in += n;
 	used = parse(s, read_buffer, n);
-	if (used < (size_t) n)
+	if (used < (size_t)n)
 		keep_rest(s, read_buffer + used, n - used);
 	return NGX_OK;
 }
@@ -533,7 +534,7 @@ on_read(ngx_event_t *ev)
 	ngx_connection_t *c = ev->data;
 	struct seance_socket *s = c->data;
 
-	if (c->close) {                /* worker_shutdown_timeout */
+	if (c->close) { /* worker_shutdown_timeout */
 		close_text(s, WEBSOCKET_GOING_AWAY, "");
 		gone(s);
 	} else if (ev->timedout) {
@@ -680,7 +681,7 @@ let_request_go(struct seance_socket *s)
 	ngx_http_set_ctx(r, NULL, ngx_http_seance_module);
 	s->r = NULL;
 	r->keepalive = 0;
-	ngx_http_free_request(r, 0);   /* logs, runs its cleanups, destroys its pool */
+	ngx_http_free_request(r, 0); /* logs, runs its cleanups, destroys its pool */
 	free_buffers(c, hc);
 	take_connection(s);
 	if (seance_out_flush(&s->out, c) != NGX_OK) {
@@ -719,6 +720,7 @@ look(ngx_event_t *ev)
 		ngx_queue_t *q = ngx_queue_head(&todo_list);
 		struct seance_socket *s = ngx_queue_data(q, struct seance_socket, todo);
 
+		/* q was the head: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 		ngx_queue_remove(q);
 		s->listed = 0;
 		if (s->state != SEANCE_GONE) {
@@ -775,7 +777,7 @@ take_early_bytes(struct seance_socket *s, ngx_buf_t *header_in)
 
 ngx_int_t
 seance_socket_start(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id, u_char *params,
-    size_t params_len)
+                    size_t params_len)
 {
 	ngx_http_cleanup_t *cleanup = ngx_http_cleanup_add(r, 0);
 	struct seance_socket *s = cleanup != NULL ? socket_new(r, conf, id) : NULL;
@@ -804,7 +806,7 @@ void
 seance_sockets_init(void)
 {
 	ngx_queue_init(&todo_list);
-	dummy.fd = (ngx_socket_t) -1;
+	dummy.fd = (ngx_socket_t)-1;
 	todo_event.handler = look;
 	todo_event.data = &dummy;
 }

@@ -21,40 +21,40 @@ struct seance_unit;
 enum seance_socket_state { SEANCE_OPEN, SEANCE_CLOSING, SEANCE_GONE };
 
 struct seance_socket {
-	ngx_connection_t *c;           /* NULL when it was given back, and when nginx ended the request */
-	ngx_http_request_t *r;         /* until the request is let go */
+	ngx_connection_t *c;   /* NULL when it was given back, and when nginx ended the request */
+	ngx_http_request_t *r; /* until the request is let go */
 	struct seance_conf *conf;
 	uint64_t handle;
-	uint64_t position;             /* the last commit that the client was brought to */
-	uint64_t number;               /* of the last message that came */
-	uint64_t answered;             /* of the last one whose answer was written */
+	uint64_t position; /* the last commit that the client was brought to */
+	uint64_t number;   /* of the last message that came */
+	uint64_t answered; /* of the last one whose answer was written */
 	struct websocket parser;
-	u_char *rest;                  /* owned: bytes read but not parsed, while reading is paused */
+	u_char *rest; /* owned: bytes read but not parsed, while reading is paused */
 	uint32_t rest_at, rest_len;
 	struct seance_out out;
-	struct seance_unit *held;      /* owned: units of the link that must wait, in their order of coming */
-	struct seance_message *message;   /* the one in flight, or NULL */
+	struct seance_unit *held; /* owned: units of the link that must wait, in their order of coming */
+	struct seance_message *message; /* the one in flight, or NULL */
 	struct seance_message *waiting, *waiting_last;
 	size_t waiting_bytes;
-	struct seance_answer *answer;  /* owned: being written */
-	u_char *params;                /* owned: encoded seance_param's; NULL when none */
+	struct seance_answer *answer; /* owned: being written */
+	u_char *params;               /* owned: encoded seance_param's; NULL when none */
 	uint32_t params_len;
 	uint32_t held_count;
-	ngx_queue_t todo;              /* in the list of those that the posted event looks at */
-	ngx_msec_t since;              /* when it began */
-	ngx_msec_t heard;              /* when the last frame came */
-	ngx_msec_t started;            /* when the message in flight was first sent */
+	ngx_queue_t todo;   /* in the list of those that the posted event looks at */
+	ngx_msec_t since;   /* when it began */
+	ngx_msec_t heard;   /* when the last frame came */
+	ngx_msec_t started; /* when the message in flight was first sent */
 	uint64_t bytes_in, bytes_out;
 	uint32_t messages_out;
-	uint16_t code;                 /* close code; 1006 when there was none */
-	unsigned state:2;
-	unsigned behind:1;             /* too much waits outwards: units of the link are dropped */
-	unsigned refilling:1;          /* held-back units were dropped: the program sends them anew */
-	unsigned restate:1;            /* the link has yet to tell behind and drained */
-	unsigned finishing:1;          /* closed by the client: what it sent before is still run */
-	unsigned peer_closed:1;        /* its CLOSE has come */
-	unsigned deaf:1;               /* what comes is not parsed any more */
-	unsigned listed:1;             /* todo is in the list */
+	uint16_t code; /* close code; 1006 when there was none */
+	unsigned state : 2;
+	unsigned behind : 1;      /* too much waits outwards: units of the link are dropped */
+	unsigned refilling : 1;   /* held-back units were dropped: the program sends them anew */
+	unsigned restate : 1;     /* the link has yet to tell behind and drained */
+	unsigned finishing : 1;   /* closed by the client: what it sent before is still run */
+	unsigned peer_closed : 1; /* its CLOSE has come */
+	unsigned deaf : 1;        /* what comes is not parsed any more */
+	unsigned listed : 1;      /* todo is in the list */
 	uint8_t id_len;
 	u_char id[];
 };
@@ -69,7 +69,7 @@ struct seance_socket {
  * Returns   NGX_OK; NGX_ERROR without memory or when the table is full.
  */
 ngx_int_t seance_socket_start(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id,
-    u_char *params, size_t params_len);
+                              u_char *params, size_t params_len);
 
 /*
  * seance_socket_deliver - a unit (after, cursor) that came over the link
@@ -80,7 +80,7 @@ ngx_int_t seance_socket_start(ngx_http_request_t *r, struct seance_conf *conf, n
  * frame     Borrowed; references are taken.
  */
 void seance_socket_deliver(struct seance_socket *socket, uint64_t after, uint64_t cursor,
-    struct seance_frame *frame);
+                           struct seance_frame *frame);
 
 /*
  * seance_socket_close - sends CLOSE and ends the socket when the client has answered, or in time
@@ -88,8 +88,7 @@ void seance_socket_deliver(struct seance_socket *socket, uint64_t after, uint64_
  * code      1006: cut, without a frame; 1005: a CLOSE without code.
  * reason    Borrowed.
  */
-void seance_socket_close(struct seance_socket *socket, uint16_t code, const u_char *reason,
-    size_t len);
+void seance_socket_close(struct seance_socket *socket, uint16_t code, const u_char *reason, size_t len);
 
 /* What the files of a socket use among themselves. */
 

@@ -1,15 +1,15 @@
 #include "table.h"
 #include "module.h"
 
-#define SLOT_BITS        20
-#define GENERATION_BITS  20
-#define MASK             0xfffffu
-#define FIRST_SIZE       64u
+#define SLOT_BITS       20
+#define GENERATION_BITS 20
+#define MASK            0xfffffu
+#define FIRST_SIZE      64u
 
 struct slot {
 	struct seance_socket *socket;
 	uint32_t generation;
-	uint32_t next_free;        /* slot + 1; 0 ends the list */
+	uint32_t next_free; /* slot + 1; 0 ends the list */
 };
 
 static struct slot *slots;
@@ -50,8 +50,8 @@ seance_table_add(struct seance_socket *socket)
 	slot->socket = socket;
 	slot->generation = (slot->generation + 1) & MASK;
 	count++;
-	return seance_worker_tag() << (SLOT_BITS + GENERATION_BITS)
-	       | (uint64_t) slot->generation << SLOT_BITS | i;
+	return seance_worker_tag() << (SLOT_BITS + GENERATION_BITS) |
+	       (uint64_t)slot->generation << SLOT_BITS | i;
 }
 
 uint32_t
@@ -65,9 +65,10 @@ seance_table_find(uint64_t handle)
 {
 	uint32_t i = seance_table_slot(handle);
 
-	if (i >= used || ((handle >> SLOT_BITS) & MASK) != slots[i].generation
-	    || (handle ^ seance_worker_tag() << (SLOT_BITS + GENERATION_BITS))
-	       >> (SLOT_BITS + GENERATION_BITS) != 0)
+	if (i >= used || ((handle >> SLOT_BITS) & MASK) != slots[i].generation ||
+	    (handle ^ seance_worker_tag() << (SLOT_BITS + GENERATION_BITS)) >>
+	            (SLOT_BITS + GENERATION_BITS) !=
+	        0)
 		return NULL;
 	return slots[i].socket;
 }

@@ -3,15 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIN       0x80u
-#define RESERVED  0x70u
-#define MASKED    0x80u
-#define GROW_MIN  512u
+#define FIN      0x80u
+#define RESERVED 0x70u
+#define MASKED   0x80u
+#define GROW_MIN 512u
 
 /* UTF-8 */
 
 /* The first byte of a character: how many follow, and the bounds of the next. */
-static bool utf8_begin(struct websocket_utf8 *state, uint8_t c)
+static bool
+utf8_begin(struct websocket_utf8 *state, uint8_t c)
 {
 	state->low = 0x80;
 	state->high = 0xbf;
@@ -20,22 +21,23 @@ static bool utf8_begin(struct websocket_utf8 *state, uint8_t c)
 	} else if (c >= 0xe0 && c <= 0xef) {
 		state->need = 2;
 		if (c == 0xe0)
-			state->low = 0xa0;   /* no overlong form */
+			state->low = 0xa0; /* no overlong form */
 		else if (c == 0xed)
-			state->high = 0x9f;  /* no surrogate */
+			state->high = 0x9f; /* no surrogate */
 	} else if (c >= 0xf0 && c <= 0xf4) {
 		state->need = 3;
 		if (c == 0xf0)
 			state->low = 0x90;
 		else if (c == 0xf4)
-			state->high = 0x8f;  /* nothing above U+10FFFF */
+			state->high = 0x8f; /* nothing above U+10FFFF */
 	} else {
 		return false;
 	}
 	return true;
 }
 
-static size_t ascii_run(const uint8_t *buf, size_t len)
+static size_t
+ascii_run(const uint8_t *buf, size_t len)
 {
 	size_t n = 0;
 
@@ -52,7 +54,8 @@ static size_t ascii_run(const uint8_t *buf, size_t len)
 	return n;
 }
 
-bool websocket_utf8_feed(struct websocket_utf8 *state, const uint8_t *buf, size_t len)
+bool
+websocket_utf8_feed(struct websocket_utf8 *state, const uint8_t *buf, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
 		if (state->need == 0) {
@@ -72,35 +75,38 @@ bool websocket_utf8_feed(struct websocket_utf8 *state, const uint8_t *buf, size_
 	return true;
 }
 
-bool websocket_utf8_valid(const uint8_t *buf, size_t len)
+bool
+websocket_utf8_valid(const uint8_t *buf, size_t len)
 {
-	struct websocket_utf8 state = { 0, 0, 0 };
+	struct websocket_utf8 state = {0, 0, 0};
 
 	return websocket_utf8_feed(&state, buf, len) && state.need == 0;
 }
 
 /* Writing */
 
-size_t websocket_head(uint8_t *out, enum websocket_opcode opcode, uint64_t len)
+size_t
+websocket_head(uint8_t *out, enum websocket_opcode opcode, uint64_t len)
 {
-	out[0] = (uint8_t) (FIN | opcode);
+	out[0] = (uint8_t)(FIN | opcode);
 	if (len < 126) {
-		out[1] = (uint8_t) len;
+		out[1] = (uint8_t)len;
 		return 2;
 	}
 	if (len < 65536) {
 		out[1] = 126;
-		out[2] = (uint8_t) (len >> 8);
-		out[3] = (uint8_t) len;
+		out[2] = (uint8_t)(len >> 8);
+		out[3] = (uint8_t)len;
 		return 4;
 	}
 	out[1] = 127;
 	for (unsigned i = 0; i < 8; i++)
-		out[2 + i] = (uint8_t) (len >> (56 - 8 * i));
+		out[2 + i] = (uint8_t)(len >> (56 - 8 * i));
 	return 10;
 }
 
-size_t websocket_close_frame(uint8_t *out, uint16_t code, const uint8_t *reason, size_t len)
+size_t
+websocket_close_frame(uint8_t *out, uint16_t code, const uint8_t *reason, size_t len)
 {
 	size_t n;
 
@@ -112,14 +118,15 @@ size_t websocket_close_frame(uint8_t *out, uint16_t code, const uint8_t *reason,
 			len--;
 	}
 	n = websocket_head(out, WEBSOCKET_CLOSE, 2 + len);
-	out[n++] = (uint8_t) (code >> 8);
-	out[n++] = (uint8_t) code;
+	out[n++] = (uint8_t)(code >> 8);
+	out[n++] = (uint8_t)code;
 	if (len > 0)
 		memcpy(out + n, reason, len);
 	return n + len;
 }
 
-bool websocket_code_valid(uint16_t code)
+bool
+websocket_code_valid(uint16_t code)
 {
 	if (code >= 3000 && code <= 4999)
 		return true;
@@ -128,13 +135,15 @@ bool websocket_code_valid(uint16_t code)
 
 /* Reading */
 
-void websocket_init(struct websocket *ws, size_t max)
+void
+websocket_init(struct websocket *ws, size_t max)
 {
 	memset(ws, 0, sizeof *ws);
 	ws->max = max;
 }
 
-void websocket_drop(struct websocket *ws)
+void
+websocket_drop(struct websocket *ws)
 {
 	if (!ws->given)
 		return;
@@ -144,33 +153,38 @@ void websocket_drop(struct websocket *ws)
 	ws->given = false;
 }
 
-void websocket_release(struct websocket *ws)
+void
+websocket_release(struct websocket *ws)
 {
 	free(ws->message);
 	free(ws->control);
 	ws->message = ws->control = NULL;
 }
 
-bool websocket_in_message(const struct websocket *ws)
+bool
+websocket_in_message(const struct websocket *ws)
 {
 	return ws->head_len > 0 || ws->in_frame || ws->message_opcode != 0;
 }
 
-static void fail(struct websocket *ws, struct websocket_event *event, uint16_t code, const char *why)
+static void
+fail(struct websocket *ws, struct websocket_event *event, uint16_t code, const char *why)
 {
 	ws->failed = true;
 	event->type = WEBSOCKET_FAILED;
 	event->code = code;
-	event->data = (const uint8_t *) why;
+	event->data = (const uint8_t *)why;
 	event->len = strlen(why);
 }
 
-static bool is_control(uint8_t opcode)
+static bool
+is_control(uint8_t opcode)
 {
 	return (opcode & 8) != 0;
 }
 
-static const char *wrong_opcode(const struct websocket *ws, uint8_t opcode)
+static const char *
+wrong_opcode(const struct websocket *ws, uint8_t opcode)
 {
 	switch (opcode) {
 	case WEBSOCKET_CONTINUATION:
@@ -188,7 +202,8 @@ static const char *wrong_opcode(const struct websocket *ws, uint8_t opcode)
 }
 
 /* The first two bytes, judged before the rest of the head has come. */
-static const char *wrong_start(const struct websocket *ws)
+static const char *
+wrong_start(const struct websocket *ws)
 {
 	uint8_t opcode = ws->head[0] & 15;
 
@@ -203,25 +218,30 @@ static const char *wrong_start(const struct websocket *ws)
 	return wrong_opcode(ws, opcode);
 }
 
-static size_t head_size(const struct websocket *ws)
+static size_t
+head_size(const struct websocket *ws)
 {
 	if (ws->head_len < 2)
 		return 2;
 	switch (ws->head[1] & 127) {
-	case 126: return 8;
-	case 127: return 14;
-	default:  return 6;
+	case 126:
+		return 8;
+	case 127:
+		return 14;
+	default:
+		return 6;
 	}
 }
 
 /* Returns UINT64_MAX when the length is not written in the shortest form, or negative. */
-static uint64_t payload_length(const struct websocket *ws)
+static uint64_t
+payload_length(const struct websocket *ws)
 {
 	uint64_t len = 0;
 
 	switch (ws->head[1] & 127) {
 	case 126:
-		len = (uint64_t) ws->head[2] << 8 | ws->head[3];
+		len = (uint64_t)ws->head[2] << 8 | ws->head[3];
 		return len < 126 ? UINT64_MAX : len;
 	case 127:
 		for (unsigned i = 0; i < 8; i++)
@@ -232,7 +252,8 @@ static uint64_t payload_length(const struct websocket *ws)
 	}
 }
 
-static void begin_frame(struct websocket *ws, struct websocket_event *event)
+static void
+begin_frame(struct websocket *ws, struct websocket_event *event)
 {
 	uint64_t len = payload_length(ws);
 
@@ -250,14 +271,14 @@ static void begin_frame(struct websocket *ws, struct websocket_event *event)
 			fail(ws, event, WEBSOCKET_TOO_BIG, "message too big");
 		if (ws->opcode != WEBSOCKET_CONTINUATION) {
 			ws->message_opcode = ws->opcode;
-			ws->utf8 = (struct websocket_utf8) { 0, 0, 0 };
+			ws->utf8 = (struct websocket_utf8){0, 0, 0};
 		}
 	}
 }
 
 /* Takes bytes of a head; begins the frame when it is whole. */
-static size_t read_head(struct websocket *ws, const uint8_t *buf, size_t len,
-                        struct websocket_event *event)
+static size_t
+read_head(struct websocket *ws, const uint8_t *buf, size_t len, struct websocket_event *event)
 {
 	size_t used = 0;
 
@@ -277,7 +298,8 @@ static size_t read_head(struct websocket *ws, const uint8_t *buf, size_t len,
 	return used;
 }
 
-static void unmask(struct websocket *ws, uint8_t *buf, size_t len)
+static void
+unmask(struct websocket *ws, uint8_t *buf, size_t len)
 {
 	uint8_t key[8];
 	uint64_t word, mask;
@@ -293,11 +315,12 @@ static void unmask(struct websocket *ws, uint8_t *buf, size_t len)
 	}
 	for (; i < len; i++)
 		buf[i] ^= key[i & 7];
-	ws->mask_at = (uint8_t) ((ws->mask_at + len) & 3);
+	ws->mask_at = (uint8_t)((ws->mask_at + len) & 3);
 }
 
 /* Puts payload behind what the message has so far; memory at most doubles. */
-static bool append(struct websocket *ws, const uint8_t *buf, size_t len)
+static bool
+append(struct websocket *ws, const uint8_t *buf, size_t len)
 {
 	size_t need = ws->message_len + len, size = ws->message_size;
 	uint8_t *grown;
@@ -320,8 +343,8 @@ static bool append(struct websocket *ws, const uint8_t *buf, size_t len)
 	return true;
 }
 
-static void give_message(struct websocket *ws, struct websocket_event *event, const uint8_t *data,
-                         size_t len)
+static void
+give_message(struct websocket *ws, struct websocket_event *event, const uint8_t *data, size_t len)
 {
 	if (ws->message_opcode == WEBSOCKET_TEXT && ws->utf8.need > 0) {
 		fail(ws, event, WEBSOCKET_NOT_UTF8, "text is not UTF-8");
@@ -334,15 +357,15 @@ static void give_message(struct websocket *ws, struct websocket_event *event, co
 	ws->given = true;
 }
 
-static void read_data(struct websocket *ws, const uint8_t *buf, size_t len,
-                      struct websocket_event *event)
+static void
+read_data(struct websocket *ws, const uint8_t *buf, size_t len, struct websocket_event *event)
 {
 	bool ends = ws->frame_left == 0;
 
 	if (ws->message_opcode == WEBSOCKET_TEXT && !websocket_utf8_feed(&ws->utf8, buf, len)) {
 		fail(ws, event, WEBSOCKET_NOT_UTF8, "text is not UTF-8");
 	} else if (ends && ws->fin && ws->message_len == 0) {
-		give_message(ws, event, buf, len);   /* all of it lies in the caller's buffer */
+		give_message(ws, event, buf, len); /* all of it lies in the caller's buffer */
 	} else if (!append(ws, buf, len)) {
 		fail(ws, event, WEBSOCKET_INTERNAL_ERROR, "out of memory");
 	} else if (ends && ws->fin) {
@@ -352,8 +375,8 @@ static void read_data(struct websocket *ws, const uint8_t *buf, size_t len,
 		ws->in_frame = false;
 }
 
-static void give_close(struct websocket *ws, struct websocket_event *event, const uint8_t *data,
-                       size_t len)
+static void
+give_close(struct websocket *ws, struct websocket_event *event, const uint8_t *data, size_t len)
 {
 	uint16_t code = WEBSOCKET_NO_CODE;
 
@@ -362,7 +385,7 @@ static void give_close(struct websocket *ws, struct websocket_event *event, cons
 		return;
 	}
 	if (len >= 2) {
-		code = (uint16_t) (data[0] << 8 | data[1]);
+		code = (uint16_t)(data[0] << 8 | data[1]);
 		if (!websocket_code_valid(code)) {
 			fail(ws, event, WEBSOCKET_PROTOCOL_ERROR, "close code not allowed");
 			return;
@@ -378,18 +401,18 @@ static void give_close(struct websocket *ws, struct websocket_event *event, cons
 	event->len = len > 2 ? len - 2 : 0;
 }
 
-static void read_control(struct websocket *ws, const uint8_t *buf, size_t len,
-                         struct websocket_event *event)
+static void
+read_control(struct websocket *ws, const uint8_t *buf, size_t len, struct websocket_event *event)
 {
 	bool ends = ws->frame_left == 0;
 
 	if (!ends || ws->control_len > 0) {
-		if (ws->control == NULL && (ws->control = malloc(WEBSOCKET_CONTROL_MAX)) == NULL) {
+		if (ws->control == NULL && (ws->control = calloc(1, WEBSOCKET_CONTROL_MAX)) == NULL) {
 			fail(ws, event, WEBSOCKET_INTERNAL_ERROR, "out of memory");
 			return;
 		}
 		memcpy(ws->control + ws->control_len, buf, len);
-		ws->control_len = (uint8_t) (ws->control_len + len);
+		ws->control_len = (uint8_t)(ws->control_len + len);
 		buf = ws->control;
 		len = ws->control_len;
 	}
@@ -406,11 +429,11 @@ static void read_control(struct websocket *ws, const uint8_t *buf, size_t len,
 	event->len = len;
 }
 
-static size_t read_payload(struct websocket *ws, uint8_t *buf, size_t len,
-                           struct websocket_event *event)
+static size_t
+read_payload(struct websocket *ws, uint8_t *buf, size_t len, struct websocket_event *event)
 {
 	if (len > ws->frame_left)
-		len = (size_t) ws->frame_left;
+		len = (size_t)ws->frame_left;
 	unmask(ws, buf, len);
 	ws->frame_left -= len;
 	if (is_control(ws->opcode))
@@ -420,11 +443,12 @@ static size_t read_payload(struct websocket *ws, uint8_t *buf, size_t len,
 	return len;
 }
 
-size_t websocket_read(struct websocket *ws, uint8_t *buf, size_t len, struct websocket_event *event)
+size_t
+websocket_read(struct websocket *ws, uint8_t *buf, size_t len, struct websocket_event *event)
 {
 	size_t used = 0;
 
-	*event = (struct websocket_event) { WEBSOCKET_NOTHING, 0, NULL, 0 };
+	*event = (struct websocket_event){WEBSOCKET_NOTHING, 0, NULL, 0};
 	websocket_drop(ws);
 	if (ws->control != NULL && ws->control_len == 0) {
 		free(ws->control);

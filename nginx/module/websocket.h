@@ -14,60 +14,70 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WEBSOCKET_HEAD_MAX     10u    /* bytes of the longest head that the server writes */
-#define WEBSOCKET_CONTROL_MAX  125u   /* bytes of a control frame's payload (RFC 6455, 5.5) */
-#define WEBSOCKET_REASON_MAX   123u
-#define WEBSOCKET_CLOSE_MAX    (2u + WEBSOCKET_CONTROL_MAX)   /* bytes of the longest CLOSE frame */
+#define WEBSOCKET_HEAD_MAX    10u  /* bytes of the longest head that the server writes */
+#define WEBSOCKET_CONTROL_MAX 125u /* bytes of a control frame's payload (RFC 6455, 5.5) */
+#define WEBSOCKET_REASON_MAX  123u
+#define WEBSOCKET_CLOSE_MAX   (2u + WEBSOCKET_CONTROL_MAX) /* bytes of the longest CLOSE frame */
 
 enum websocket_opcode {
-	WEBSOCKET_CONTINUATION = 0, WEBSOCKET_TEXT = 1, WEBSOCKET_BINARY = 2,
-	WEBSOCKET_CLOSE = 8, WEBSOCKET_PING = 9, WEBSOCKET_PONG = 10
+	WEBSOCKET_CONTINUATION = 0,
+	WEBSOCKET_TEXT = 1,
+	WEBSOCKET_BINARY = 2,
+	WEBSOCKET_CLOSE = 8,
+	WEBSOCKET_PING = 9,
+	WEBSOCKET_PONG = 10
 };
 
 /* Close codes (RFC 6455, 7.4.1, and the IANA registry). */
 enum websocket_code {
-	WEBSOCKET_NORMAL = 1000, WEBSOCKET_GOING_AWAY = 1001, WEBSOCKET_PROTOCOL_ERROR = 1002,
-	WEBSOCKET_NO_CODE = 1005, WEBSOCKET_ABNORMAL = 1006, WEBSOCKET_NOT_UTF8 = 1007,
-	WEBSOCKET_TOO_BIG = 1009, WEBSOCKET_INTERNAL_ERROR = 1011, WEBSOCKET_TRY_AGAIN = 1013
+	WEBSOCKET_NORMAL = 1000,
+	WEBSOCKET_GOING_AWAY = 1001,
+	WEBSOCKET_PROTOCOL_ERROR = 1002,
+	WEBSOCKET_NO_CODE = 1005,
+	WEBSOCKET_ABNORMAL = 1006,
+	WEBSOCKET_NOT_UTF8 = 1007,
+	WEBSOCKET_TOO_BIG = 1009,
+	WEBSOCKET_INTERNAL_ERROR = 1011,
+	WEBSOCKET_TRY_AGAIN = 1013
 };
 
 enum websocket_type {
-	WEBSOCKET_NOTHING,         /* all bytes are used, more are needed */
+	WEBSOCKET_NOTHING, /* all bytes are used, more are needed */
 	WEBSOCKET_GOT_TEXT,
 	WEBSOCKET_GOT_BINARY,
 	WEBSOCKET_GOT_PING,
 	WEBSOCKET_GOT_PONG,
-	WEBSOCKET_GOT_CLOSE,       /* code (1005 when the frame has none); data is the reason */
-	WEBSOCKET_FAILED           /* code to close with; data is why, a constant text */
+	WEBSOCKET_GOT_CLOSE, /* code (1005 when the frame has none); data is the reason */
+	WEBSOCKET_FAILED     /* code to close with; data is why, a constant text */
 };
 
 struct websocket_event {
 	enum websocket_type type;
 	uint16_t code;
-	const uint8_t *data;       /* borrowed: until the next call with this parser */
+	const uint8_t *data; /* borrowed: until the next call with this parser */
 	size_t len;
 };
 
 /* Where a UTF-8 validation stands between two pieces; all zero at the beginning. */
 struct websocket_utf8 {
-	uint8_t need;              /* bytes that the present character still lacks */
-	uint8_t low, high;         /* bounds of the next of them */
+	uint8_t need;      /* bytes that the present character still lacks */
+	uint8_t low, high; /* bounds of the next of them */
 };
 
 /* The parser's fields are its own. */
 struct websocket {
-	uint64_t frame_left;       /* payload of the present frame still to come */
-	size_t max;                /* bytes of a message, over all fragments */
-	uint8_t *message;          /* owned: the message so far, when it could not stay in place */
+	uint64_t frame_left; /* payload of the present frame still to come */
+	size_t max;          /* bytes of a message, over all fragments */
+	uint8_t *message;    /* owned: the message so far, when it could not stay in place */
 	size_t message_len, message_size;
-	uint8_t *control;          /* owned: a control frame's payload so far, likewise */
+	uint8_t *control; /* owned: a control frame's payload so far, likewise */
 	uint8_t control_len;
 	uint8_t head[14];
 	uint8_t head_len;
 	uint8_t mask[4];
 	uint8_t mask_at;
-	uint8_t opcode;            /* of the present frame */
-	uint8_t message_opcode;    /* of the message in fragments; 0 when none */
+	uint8_t opcode;         /* of the present frame */
+	uint8_t message_opcode; /* of the message in fragments; 0 when none */
 	bool fin, in_frame, given, failed;
 	struct websocket_utf8 utf8;
 };

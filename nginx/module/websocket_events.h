@@ -11,17 +11,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EVENTS_HEAD_MAX 32u   /* bytes of the longest "NAME SP length CRLF" */
-#define EVENTS_ORDER_MAX 56u  /* bytes of the longest AFTER-CURSOR/COUNT */
+#define EVENTS_HEAD_MAX  32u /* bytes of the longest "NAME SP length CRLF" */
+#define EVENTS_ORDER_MAX 56u /* bytes of the longest AFTER-CURSOR/COUNT */
 
 enum events_type {
-	EVENTS_OPEN = 1, EVENTS_TEXT, EVENTS_BINARY, EVENTS_PING, EVENTS_PONG, EVENTS_CLOSE,
+	EVENTS_OPEN = 1,
+	EVENTS_TEXT,
+	EVENTS_BINARY,
+	EVENTS_PING,
+	EVENTS_PONG,
+	EVENTS_CLOSE,
 	EVENTS_DISCONNECT
 };
 
 struct events_event {
 	enum events_type type;
-	const uint8_t *data;   /* borrowed from the buffer; NULL without a length */
+	const uint8_t *data; /* borrowed from the buffer; NULL without a length */
 	size_t len;
 };
 
