@@ -352,10 +352,16 @@ engine_find_handle(struct engine *engine, const void *link, uint64_t handle)
 /* --- what links say --- */
 
 bool
+engine_is_ahead(const struct engine *engine, int64_t position)
+{
+	return position > engine->last;
+}
+
+bool
 engine_held(struct engine *engine, const char *token, void *link, uint64_t handle, int64_t position)
 {
 	struct socket *socket = engine_find(engine, token);
-	if (!socket)
+	if (!socket || engine_is_ahead(engine, position))
 		return false;
 	socket_unlink(engine, socket);
 	socket->link = link;

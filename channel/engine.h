@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "buffer.h"
 #include "record.h"
 #include "seance.h"
 #include "store.h"
@@ -119,7 +120,7 @@ struct message {
 	enum message_outcome outcome;
 	json_object *reason;     /* owned */
 	void *request;           /* the caller's */
-	void *answer;            /* the caller's */
+	struct buffer reply;     /* what it is answered besides, whatever the outcome; owned */
 
 	struct message *next;
 };
@@ -217,7 +218,7 @@ enum submit {
  * the lock.
  *
  * message   Taken when SUBMIT_TAKEN or SUBMIT_REPEATED (freed then).
- * repeat    Asked when the message was taken before: is its request's connection still open?
+ * alive     Asked when the message was taken before: is its request's connection still open?
  * position  Where the socket stands, as its worker says.
  */
 enum submit engine_submit(struct engine *engine, struct message *message, int64_t position,
@@ -225,7 +226,16 @@ enum submit engine_submit(struct engine *engine, struct message *message, int64_
 
 void message_free(struct message *message);
 
-/* engine_held - a link lists a socket: at hello or when it was held; false: there is no such socket */
+/*
+ * engine_is_ahead - is a position above the newest commit?
+ *
+ * So after a power cut with --durability=normal: the client saw what the database has lost.  Its socket
+ * is to be closed, so that it joins anew.
+ */
+bool engine_is_ahead(const struct engine *engine, int64_t position);
+
+/* engine_held - a link lists a socket: at hello or when it was held; false: it is to be closed, since
+ * there is no such socket or it is ahead */
 bool engine_held(struct engine *engine, const char *token, void *link, uint64_t handle,
                  int64_t position);
 

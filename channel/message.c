@@ -19,6 +19,7 @@ message_free(struct message *message)
 	json_object_put(message->payload);
 	json_object_put(message->reason);
 	json_object_put(message->assigns);
+	buffer_release(&message->reply);
 	if (message->socket)
 		socket_unuse(message->socket);
 	free(message);

@@ -148,14 +148,9 @@ end_answers(struct commit_result *result)
 {
 	for (struct message *m = result->answered; m; m = m->next) {
 		struct answer *answer = m->socket->answer;
-		struct buffer *reply = m->answer;
-		if (reply)
-			buffer_add(&answer->body, reply->at, reply->len);
+		buffer_add(&answer->body, m->reply.at, m->reply.len);
 		phoenix_outcome(&answer->body, (int)m->socket->row.format, m);
 		m->socket->answer = NULL;
-		if (reply)
-			buffer_release(reply);
-		free(reply);
 	}
 }
 
@@ -169,11 +164,12 @@ deliver_result(struct server *server, struct commit_result *result, struct answe
 		struct socket *socket = delivery->socket;
 		bool last = i + 1 == result->delivery_count ||
 		            result->deliveries[i + 1].record != delivery->record;
-		if (socket->answer)
+		bool answered = socket->answer != NULL;
+		if (answered)
 			answer_add_unit(socket->answer, delivery);
-		else if (socket->link)
+		if (socket->link && (!answered || delivery->by_link))
 			group_add(&groups, delivery);
-		else if (!socket->ended)
+		else if (!answered && !socket->ended)
 			engine_undelivered(server->engine, delivery);
 		if (last)
 			groups_send(&groups, delivery->record);

@@ -18,27 +18,37 @@ unlock(void *context)
 	engine_unlock(server->engine);
 }
 
-static void
-linked_add(struct server *server, struct link *link)
+static bool
+is_linked(const struct server *server, const struct link *link)
 {
-	struct link_list *list = &server->linked;
-	if (list->count == list->room) {
-		list->room = list->room ? list->room * 2 : 4;
-		list->at = memory_realloc(list->at, list->room * sizeof(struct link *));
-	}
-	list->at[list->count++] = link;
+	for (size_t i = 0; i < server->linked.count; i++)
+		if (server->linked.at[i].link == link)
+			return true;
+	return false;
 }
 
 static void
-linked_remove(struct server *server, const struct link *link)
+linked_remove(struct server *server, size_t i)
 {
-	struct link_list *list = &server->linked;
-	for (size_t i = 0; i < list->count; i++) {
-		if (list->at[i] == link) {
-			list->at[i] = list->at[--list->count];
-			return;
-		}
+	struct links *links = &server->linked;
+	struct link *link = links->at[i].link;
+	links->at[i] = links->at[--links->count];
+	engine_unlinked(server->engine, link, link_floor(link));
+}
+
+/* A worker's new stream: whatever is still unread on its old one is out of date. */
+static void
+hello(struct server *server, struct link *link, uint64_t tag)
+{
+	struct links *links = &server->linked;
+	for (size_t i = links->count; i-- > 0;)
+		if (links->at[i].tag == tag)
+			linked_remove(server, i);
+	if (links->count == links->room) {
+		links->room = links->room ? links->room * 2 : 4;
+		links->at = memory_realloc(links->at, links->room * sizeof(*links->at));
 	}
+	links->at[links->count++] = (struct linked){link, tag};
 }
 
 int64_t
@@ -46,7 +56,7 @@ links_floor(const struct server *server)
 {
 	int64_t floor = INT64_MAX;
 	for (size_t i = 0; i < server->linked.count; i++) {
-		int64_t one = link_floor(server->linked.at[i]);
+		int64_t one = link_floor(server->linked.at[i].link);
 		if (one < floor)
 			floor = one;
 	}
@@ -100,9 +110,11 @@ static void
 take_message(void *context, struct link *link, const struct link_message *message)
 {
 	struct server *server = context;
+	if (message->type != LINK_HELLO && !is_linked(server, link))
+		return;
 	switch (message->type) {
 	case LINK_HELLO:
-		linked_add(server, link);
+		hello(server, link, message->tag);
 		break;
 	case LINK_HELD:
 		held(server, link, message);
@@ -127,8 +139,9 @@ static void
 gone(void *context, struct link *link)
 {
 	struct server *server = context;
-	linked_remove(server, link);
-	engine_unlinked(server->engine, link, link_floor(link));
+	for (size_t i = server->linked.count; i-- > 0;)
+		if (server->linked.at[i].link == link)
+			linked_remove(server, i);
 }
 
 struct link_handler

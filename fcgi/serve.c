@@ -72,34 +72,29 @@ submit(struct server *server, struct message *message, int64_t position)
 		break;
 	case SUBMIT_STALE:
 		loop_drop(request);
+		message_free(message);
 		break;
 	}
 }
 
 /* Returns NULL after the socket was told that it can't go on. */
 static struct message *
-read_message(struct server *server, struct loop_request *request, struct socket *socket)
+read_message(struct loop_request *request, struct socket *socket)
 {
 	struct events_event event;
 	struct message *message = memory_zeroed(1, sizeof(*message));
-	struct buffer reply = {0};
 	const char *why = "no event";
 	message->socket = socket;
 	socket->users++;
 	if (body_event(request, &event) &&
 	    phoenix_parse((int)socket->row.format, event.type == EVENTS_BINARY,
-	                  (const char *)event.data, event.len, message, &reply, &why)) {
+	                  (const char *)event.data, event.len, message, &message->reply, &why)) {
 		message->request = request;
-		if (reply.len) {
-			message->answer = memory_alloc(sizeof(reply));
-			*(struct buffer *)message->answer = reply;
-		}
 		return message;
 	}
 	log_line("socket %s: malformed frame: %s", socket->row.token, why);
 	close_socket(request, 1011, "");
 	message_free(message);
-	(void)server;
 	return NULL;
 }
 
@@ -109,11 +104,11 @@ message_request(struct server *server, struct loop_request *request, const char 
 	struct socket *socket = engine_find(server->engine, token);
 	int64_t number = number_param(request, "SEANCE_MESSAGE");
 	int64_t position = number_param(request, "SEANCE_POSITION");
-	if (!socket || number <= 0 || position < 0) {
+	if (!socket || number <= 0 || position < 0 || engine_is_ahead(server->engine, position)) {
 		close_socket(request, 1013, "unknown socket");
 		return;
 	}
-	struct message *message = read_message(server, request, socket);
+	struct message *message = read_message(request, socket);
 	if (!message)
 		return;
 	message->number = number;

@@ -26,6 +26,15 @@ struct handshake {
 	struct handshake *next;
 };
 
+/* The links that count: the newest of each nginx worker. */
+struct links {
+	struct linked {
+		struct link *link;
+		uint64_t tag;         /* of the worker */
+	} *at;
+	size_t count, room;
+};
+
 struct server {
 	const struct options *options;
 	struct engine *engine;
@@ -33,7 +42,7 @@ struct server {
 	struct link_server *links;
 	struct poison *poison;
 	struct handshake *handshakes;
-	struct link_list { struct link **at; size_t count, room; } linked;
+	struct links linked;
 	int64_t housed_ms;        /* when house-keeping was last done */
 };
 
