@@ -9,7 +9,7 @@
 
 /* An empty buffer is all zero.  at is not NUL-terminated unless buffer_text says so. */
 struct buffer {
-	char *at;      /* owned */
+	char *at; /* owned */
 	size_t len;
 	size_t room;
 };

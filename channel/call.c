@@ -11,8 +11,7 @@
 #include "pointer.h"
 
 /* The first failure is the one to tell. */
-static enum seance_status
-fail(struct seance_call *call, const char *format, ...) SEANCE_PRINTF(2, 3);
+static enum seance_status fail(struct seance_call *call, const char *format, ...) SEANCE_PRINTF(2, 3);
 
 static enum seance_status
 fail(struct seance_call *call, const char *format, ...)

@@ -12,25 +12,25 @@
 #include "seance.h"
 
 struct seance_call {
-	const char *topic;         /* borrowed; "" during connect */
-	const char *socket_token;  /* borrowed; "" during connect */
+	const char *topic;        /* borrowed; "" during connect */
+	const char *socket_token; /* borrowed; "" during connect */
 
 	/* connect only: the handshake's headers */
 	const char *(*header)(void *context, const char *name);
 	void *header_context;
 
-	struct patch_edit *edit;   /* borrowed: handle_event's state; NULL elsewhere */
-	bool init;                 /* seance_set_state gives the first state */
+	struct patch_edit *edit; /* borrowed: handle_event's state; NULL elsewhere */
+	bool init;               /* seance_set_state gives the first state */
 	bool has_state;
-	json_object *first_state;  /* owned: from init */
+	json_object *first_state; /* owned: from init */
 
-	json_object *assigns;      /* owned; NULL: none yet */
-	bool assigned;             /* assigns were changed */
-	json_object *events;       /* owned: array of [to, name, detail]; NULL: none */
-	json_object *reason;       /* owned: why refused */
-	bool reason_is_text;       /* reason was given by seance_refuse */
-	char *crash;               /* owned: why crashed; NULL: not said */
-	bool failed;               /* a call failed: the callback can't succeed any more */
+	json_object *assigns; /* owned; NULL: none yet */
+	bool assigned;        /* assigns were changed */
+	json_object *events;  /* owned: array of [to, name, detail]; NULL: none */
+	json_object *reason;  /* owned: why refused */
+	bool reason_is_text;  /* reason was given by seance_refuse */
+	char *crash;          /* owned: why crashed; NULL: not said */
+	bool failed;          /* a call failed: the callback can't succeed any more */
 };
 
 /* Who an event of a commit is for: the first element of its entry in the log's `events`. */

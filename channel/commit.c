@@ -12,8 +12,8 @@ deliver(struct commit_result *result, struct record *record, struct socket *sock
 {
 	if (result->delivery_count == result->delivery_room) {
 		result->delivery_room = result->delivery_room ? result->delivery_room * 2 : 64;
-		result->deliveries = memory_realloc(result->deliveries,
-		                                    result->delivery_room * sizeof(struct delivery));
+		result->deliveries =
+			memory_realloc(result->deliveries, result->delivery_room * sizeof(struct delivery));
 	}
 	result->deliveries[result->delivery_count++] = (struct delivery){
 		.record = record_use(record),
@@ -127,8 +127,7 @@ write_end(struct engine *engine, struct staged *staged)
 {
 	struct join *join = staged->ends;
 	struct instance *instance = join->instance;
-	enum store_status status =
-		store_join_end(engine->store, join->number, staged->record->row.number);
+	enum store_status status = store_join_end(engine->store, join->number, staged->record->row.number);
 	if (status != STORE_OK || !instance || instance->row.shared)
 		return status;
 	instance->deleted = true;
@@ -155,8 +154,7 @@ write_staged(struct engine *engine, struct staged *staged)
 	if (status == STORE_OK && staged->join && !socket->ended)
 		status = write_join(engine, staged);
 	if (status == STORE_OK && staged->assigns && !socket->ended)
-		status = store_socket_assigns(engine->store, socket->row.id,
-		                              json_text(staged->assigns, NULL));
+		status = store_socket_assigns(engine->store, socket->row.id, json_text(staged->assigns, NULL));
 	return status;
 }
 
@@ -192,8 +190,8 @@ delete_ended(struct engine *engine)
 static bool
 is_blank(const struct instance *instance)
 {
-	return instance->row.revision == 0 && !instance->joins && !instance->staged &&
-	       !instance->busy && !instance->waiting;
+	return instance->row.revision == 0 && !instance->joins && !instance->staged && !instance->busy &&
+	       !instance->waiting;
 }
 
 static enum store_status
@@ -223,8 +221,7 @@ write_due(struct engine *engine, int64_t now)
 {
 	enum store_status status = STORE_OK;
 	struct instance *next;
-	for (struct instance *i = engine->due_first; i && i->due_ms <= now && status == STORE_OK;
-	     i = next) {
+	for (struct instance *i = engine->due_first; i && i->due_ms <= now && status == STORE_OK; i = next) {
 		next = i->due_next;
 		if (now < engine->large_ms && instance_large_due(i, now)) {
 			instance_schedule(engine, i, engine->large_ms);
@@ -241,7 +238,7 @@ write_due(struct engine *engine, int64_t now)
 struct house {
 	bool kept;
 	int pruned;
-	int64_t written;   /* the mark; as it was: not put */
+	int64_t written; /* the mark; as it was: not put */
 };
 
 static enum store_status
@@ -262,8 +259,7 @@ prune(struct engine *engine, size_t staged, int *deleted)
 	*deleted = 0;
 	if (engine->prune_until < engine->oldest)
 		return STORE_OK;
-	return store_prune(engine->store, engine->prune_until, (int)(PRUNE_BATCH + 4 * staged),
-	                   deleted);
+	return store_prune(engine->store, engine->prune_until, (int)(PRUNE_BATCH + 4 * staged), deleted);
 }
 
 static enum store_status
@@ -351,8 +347,7 @@ foreign_deletions(struct foreign *foreign)
 	lh_foreach_safe(engine->shared_by_topic, entry, next)
 	{
 		struct instance *instance = (struct instance *)lh_entry_v(entry);
-		if (!instance->row.id || instance->joins ||
-		    instance_look(engine, instance) != STORE_NONE)
+		if (!instance->row.id || instance->joins || instance_look(engine, instance) != STORE_NONE)
 			continue;
 		if (instance->staged)
 			foreign->conflict = true;
@@ -365,8 +360,7 @@ static enum store_status
 foreign_rows(struct engine *engine, struct commit_result *result, bool *conflict)
 {
 	struct foreign foreign = {.engine = engine, .result = result};
-	enum store_status status =
-		store_scan(engine->store, engine->last, INT64_MAX, foreign_row, &foreign);
+	enum store_status status = store_scan(engine->store, engine->last, INT64_MAX, foreign_row, &foreign);
 	if (status == STORE_OK)
 		foreign_deletions(&foreign);
 	*conflict = foreign.conflict;
@@ -421,7 +415,8 @@ apply_message(struct engine *engine, struct staged *staged)
 	struct message *message = staged->message;
 	struct socket *socket = message->socket;
 	socket->done = message->number;
-	if (!socket->known && !socket->ended) /* a link broke while it ran: its answer is to have all the same */
+	if (!socket->known &&
+	    !socket->ended) /* a link broke while it ran: its answer is to have all the same */
 		socket_want_fill(engine, socket, socket->position);
 	if (staged->assigns) {
 		json_object_put(socket->assigns);
@@ -675,8 +670,7 @@ void
 engine_commit(struct engine *engine, struct commit_result *result)
 {
 	*result = (struct commit_result){0};
-	if (engine->staged_count || house_is_due(engine, engine_now()) ||
-	    store_changed(engine->store))
+	if (engine->staged_count || house_is_due(engine, engine_now()) || store_changed(engine->store))
 		commit_staged(engine, result);
 	fill_sockets(engine, result);
 	take_answered(engine, result);

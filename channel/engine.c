@@ -137,9 +137,8 @@ table_find_text(struct lh_table *table, const char *text)
 /* --- life --- */
 
 struct engine *
-engine_open(struct store *store, const struct engine_limits *limits,
-            const struct engine_hooks *hooks, seance_connect_fn *on_connect,
-            const struct seance_channel *const *channels)
+engine_open(struct store *store, const struct engine_limits *limits, const struct engine_hooks *hooks,
+            seance_connect_fn *on_connect, const struct seance_channel *const *channels)
 {
 	struct engine *engine = memory_zeroed(1, sizeof(*engine));
 	pthread_mutex_init(&engine->lock, NULL);
@@ -183,8 +182,8 @@ write_everything(struct engine *engine)
 	for (struct instance *i = engine->due_first; i && status == STORE_OK; i = i->due_next)
 		status = instance_write(engine, i, true);
 	if (status == STORE_OK)
-		status = store_mark_put(engine->store, STORE_MARK_WRITTEN,
-		                        instances_written(engine, engine->last));
+		status =
+			store_mark_put(engine->store, STORE_MARK_WRITTEN, instances_written(engine, engine->last));
 	if (status == STORE_OK)
 		status = store_commit(engine->store);
 	if (status != STORE_OK)
@@ -464,8 +463,8 @@ sockets_floor(const struct engine *engine)
 
 /* The log can't wait for a socket that needs a row as old as this: it joins anew, and loses no event. */
 static void
-close_laggards(struct engine *engine, int64_t until,
-               void (*close)(void *context, struct socket *socket), void *context)
+close_laggards(struct engine *engine, int64_t until, void (*close)(void *context, struct socket *socket),
+               void *context)
 {
 	struct socket *next;
 	for (struct socket *s = engine->sockets; s && until > 0; s = next) {
@@ -479,8 +478,8 @@ close_laggards(struct engine *engine, int64_t until,
 }
 
 void
-engine_house(struct engine *engine, int64_t floor,
-             void (*close)(void *context, struct socket *socket), void *context)
+engine_house(struct engine *engine, int64_t floor, void (*close)(void *context, struct socket *socket),
+             void *context)
 {
 	int64_t now = engine_now();
 	end_unlisted(engine, now);

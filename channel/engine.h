@@ -28,11 +28,11 @@ struct engine_limits {
 	int sockets;
 	int sockets_per_address;
 	int joins_per_socket;
-	size_t state_bytes;      /* of one state as text */
-	size_t cache_bytes;      /* of all states kept in memory, as text */
+	size_t state_bytes; /* of one state as text */
+	size_t cache_bytes; /* of all states kept in memory, as text */
 	int64_t log_rows;
-	int64_t grace_ms;        /* a socket that no worker lists is ended after this */
-	int64_t marks_ms;        /* how far back a message may be sent again */
+	int64_t grace_ms; /* a socket that no worker lists is ended after this */
+	int64_t marks_ms; /* how far back a message may be sent again */
 };
 
 /* What the engine asks of its surroundings. */
@@ -50,33 +50,33 @@ struct engine_hooks {
 
 /* A client, whatever the transport. */
 struct socket {
-	struct store_socket row;    /* token, address and assigns owned */
-	json_object *assigns;       /* owned; NULL: none */
-	struct join *joins;         /* those that have ended too, while the log may name them */
-	int join_count;             /* that have not ended */
+	struct store_socket row; /* token, address and assigns owned */
+	json_object *assigns;    /* owned; NULL: none */
+	struct join *joins;      /* those that have ended too, while the log may name them */
+	int join_count;          /* that have not ended */
 
 	/* Order: what it has been sent (docs/delivery.md) */
-	int64_t last;               /* the last commit that had bytes for it, if known */
-	bool known;                 /* last is right, so units can follow it */
-	bool fill;                  /* units after fill_from are to be sent at the next commit */
+	int64_t last; /* the last commit that had bytes for it, if known */
+	bool known;   /* last is right, so units can follow it */
+	bool fill;    /* units after fill_from are to be sent at the next commit */
 	int64_t fill_from;
-	int64_t position;           /* the highest that it was reported at */
-	int64_t floor;              /* commits from here on may be needed to fill it; INT64_MAX: none */
-	bool behind;                /* its worker asked for a pause */
+	int64_t position; /* the highest that it was reported at */
+	int64_t floor;    /* commits from here on may be needed to fill it; INT64_MAX: none */
+	bool behind;      /* its worker asked for a pause */
 
 	/* Messages: one at a time */
-	int64_t seen;               /* the highest number taken */
-	int64_t done;               /* the highest number with a row in the log */
-	struct message *running;    /* not answered yet */
+	int64_t seen;            /* the highest number taken */
+	int64_t done;            /* the highest number with a row in the log */
+	struct message *running; /* not answered yet */
 
 	/* The link that lists it; the caller's */
 	void *link;
-	void *answer;               /* the caller's: collects what its present request is answered */
+	void *answer; /* the caller's: collects what its present request is answered */
 	uint64_t handle;
-	int64_t unlinked_ms;        /* monotonic: when a link last listed it or a request came */
+	int64_t unlinked_ms; /* monotonic: when a link last listed it or a request came */
 
 	bool ended;
-	int users;                  /* messages that refer to it after its end */
+	int users; /* messages that refer to it after its end */
 	struct socket *previous, *next;
 	struct socket *next_fill;
 };
@@ -86,20 +86,20 @@ enum message_kind {
 	MESSAGE_JOIN,
 	MESSAGE_LEAVE,
 	MESSAGE_REFRESH,
-	MESSAGE_UNKNOWN,   /* an event with a name that means nothing */
-	MESSAGE_PLAIN,     /* asks nothing of a channel: a heartbeat */
+	MESSAGE_UNKNOWN, /* an event with a name that means nothing */
+	MESSAGE_PLAIN,   /* asks nothing of a channel: a heartbeat */
 };
 
 enum message_outcome {
-	OUTCOME_NONE,        /* not run yet */
-	OUTCOME_COMMITTED,   /* its frames are in the deliveries */
-	OUTCOME_REFUSED,     /* reason says why */
-	OUTCOME_UNMATCHED,   /* the topic is not joined, or nobody serves it */
-	OUTCOME_UNKNOWN,     /* the topic is joined, but the event means nothing */
-	OUTCOME_NOTHING,     /* no answer is due */
-	OUTCOME_LEFT,        /* leave of a topic that was not joined */
-	OUTCOME_FAILED,      /* the store could not commit it */
-	OUTCOME_GONE,        /* its socket has ended */
+	OUTCOME_NONE,      /* not run yet */
+	OUTCOME_COMMITTED, /* its frames are in the deliveries */
+	OUTCOME_REFUSED,   /* reason says why */
+	OUTCOME_UNMATCHED, /* the topic is not joined, or nobody serves it */
+	OUTCOME_UNKNOWN,   /* the topic is joined, but the event means nothing */
+	OUTCOME_NOTHING,   /* no answer is due */
+	OUTCOME_LEFT,      /* leave of a topic that was not joined */
+	OUTCOME_FAILED,    /* the store could not commit it */
+	OUTCOME_GONE,      /* its socket has ended */
 };
 
 /* A client's message.  Its texts and payload are owned. */
@@ -107,20 +107,20 @@ struct message {
 	enum message_kind kind;
 	struct socket *socket;
 	int64_t number;
-	char *topic;             /* plain text */
-	char *ref, *join_ref;    /* JSON */
-	char *event;             /* plain text, without prefix */
+	char *topic;          /* plain text */
+	char *ref, *join_ref; /* JSON */
+	char *event;          /* plain text, without prefix */
 	json_object *payload;
 
 	/* the engine's */
 	const struct seance_channel *channel;
 	bool authorized;
-	json_object *assigns;    /* owned: set by authorize */
+	json_object *assigns; /* owned: set by authorize */
 
 	enum message_outcome outcome;
-	json_object *reason;     /* owned */
-	void *request;           /* the caller's */
-	struct buffer reply;     /* what it is answered besides, whatever the outcome; owned */
+	json_object *reason; /* owned */
+	void *request;       /* the caller's */
+	struct buffer reply; /* what it is answered besides, whatever the outcome; owned */
 
 	struct message *next;
 };
@@ -137,7 +137,7 @@ struct delivery {
 	struct record *record;
 	struct socket *socket;
 	int64_t after;
-	bool by_link;   /* even if it goes into an answer */
+	bool by_link; /* even if it goes into an answer */
 };
 
 /* What a commit led to.  Deliveries rise by record for each socket. */
@@ -145,7 +145,7 @@ struct commit_result {
 	struct delivery *deliveries;
 	size_t delivery_count;
 	size_t delivery_room;
-	struct message *answered;      /* a list, in the order in which they were taken */
+	struct message *answered; /* a list, in the order in which they were taken */
 	struct message *answered_last;
 };
 
@@ -176,8 +176,8 @@ void engine_unlock(struct engine *engine);
 
 /* What is known of a client that wants a socket. */
 struct engine_client {
-	json_object *params;    /* borrowed */
-	const char *address;    /* borrowed */
+	json_object *params; /* borrowed */
+	const char *address; /* borrowed */
 	int64_t format;
 	const char *(*header)(void *context, const char *name);
 	void *header_context;
@@ -206,9 +206,9 @@ struct socket *engine_find(struct engine *engine, const char *token);
 struct socket *engine_find_handle(struct engine *engine, const void *link, uint64_t handle);
 
 enum submit {
-	SUBMIT_TAKEN,     /* message is taken: it comes back in a commit's answered list */
-	SUBMIT_STALE,     /* an old copy of a message: drop the request */
-	SUBMIT_REPEATED,  /* it is being run already: its request was exchanged for the new one; *old is the old */
+	SUBMIT_TAKEN, /* message is taken: it comes back in a commit's answered list */
+	SUBMIT_STALE, /* an old copy of a message: drop the request */
+	SUBMIT_REPEATED, /* it is being run already: its request was exchanged for the new one; *old is the old */
 };
 
 /*

@@ -20,27 +20,28 @@
 #include "engine.h"
 #include "patch.h"
 
-#define STATE_SMALL      (16 * 1024)  /* bytes of a state that is stored at each occasion */
-#define WRITE_AFTER_MS   90           /* an instance's row lags behind its log at most so long ... */
-#define QUIET_MS         1000         /* ... and a large state until it is quiet for so long */
-#define LARGE_BYTES_A_MS 10000        /* of large states are written at most; the log of a busy program grows by less */
-#define MARK_EVERY_MS    1000
-#define HOUSE_AFTER_MS   20           /* rows of what has ended go so soon, unless a commit takes them along */
-#define PRUNE_BATCH      200          /* log rows deleted by one transaction, at least */
-#define INSTANCE_BYTES   512          /* reckoned for an instance beside its state */
-#define TAIL_SAMPLES     128          /* of (time, newest number), one a second */
-#define BUSY_MS          10000        /* what is staged waits for another process's lock at most so long */
-#define RETRY_MS         1000
-#define NOTHING_NEEDED   INT64_MAX
-#define STATE_ROWS       1000         /* a row's full state may stand in one at most so many rows before it */
+#define STATE_SMALL    (16 * 1024) /* bytes of a state that is stored at each occasion */
+#define WRITE_AFTER_MS 90          /* an instance's row lags behind its log at most so long ... */
+#define QUIET_MS       1000        /* ... and a large state until it is quiet for so long */
+#define LARGE_BYTES_A_MS \
+	10000 /* of large states are written at most; the log of a busy program grows by less */
+#define MARK_EVERY_MS  1000
+#define HOUSE_AFTER_MS 20    /* rows of what has ended go so soon, unless a commit takes them along */
+#define PRUNE_BATCH    200   /* log rows deleted by one transaction, at least */
+#define INSTANCE_BYTES 512   /* reckoned for an instance beside its state */
+#define TAIL_SAMPLES   128   /* of (time, newest number), one a second */
+#define BUSY_MS        10000 /* what is staged waits for another process's lock at most so long */
+#define RETRY_MS       1000
+#define NOTHING_NEEDED INT64_MAX
+#define STATE_ROWS     1000 /* a row's full state may stand in one at most so many rows before it */
 
 /* Ended, but the log may still name it: ended is not 0. */
 struct join {
-	int64_t number;               /* of its commit; 0: staged */
+	int64_t number; /* of its commit; 0: staged */
 	int64_t ended;
 	struct socket *socket;
-	struct instance *instance;    /* NULL: it failed, or its private instance has gone */
-	int64_t instance_id;          /* of its row, also when that has gone; 0: it failed */
+	struct instance *instance; /* NULL: it failed, or its private instance has gone */
+	int64_t instance_id;       /* of its row, also when that has gone; 0: it failed */
 	char *topic;
 	char *join_ref;
 	struct join *next_of_socket;
@@ -49,51 +50,56 @@ struct join {
 };
 
 struct instance {
-	struct store_instance row;    /* as committed; topic owned */
-	struct store_instance next;   /* as in the transaction being made */
-	int64_t revision, version;    /* with what is staged */
+	struct store_instance row;  /* as committed; topic owned */
+	struct store_instance next; /* as in the transaction being made */
+	int64_t revision, version;  /* with what is staged */
 	const struct seance_channel *channel;
 
-	struct patch_edit edit;       /* the state, when loaded */
+	struct patch_edit edit; /* the state, when loaded */
 	bool loaded;
-	bool busy;                    /* a callback runs on it, without the lock */
-	bool stale;                   /* what the busy callback sees is not what is stored */
-	bool dead;                    /* private and its join has ended: to be freed when nobody uses it */
-	bool deleted;                 /* its row is deleted by the transaction being made */
-	bool blank;                   /* in the list of those to be deleted unless somebody joins */
-	bool put, state_put;          /* its row, its state are written by the transaction being made */
+	bool busy;           /* a callback runs on it, without the lock */
+	bool stale;          /* what the busy callback sees is not what is stored */
+	bool dead;           /* private and its join has ended: to be freed when nobody uses it */
+	bool deleted;        /* its row is deleted by the transaction being made */
+	bool blank;          /* in the list of those to be deleted unless somebody joins */
+	bool put, state_put; /* its row, its state are written by the transaction being made */
 	int staged;
 	struct message *waiting, *waiting_last;
 
-	struct join *joins;           /* ended ones too */
-	int live;                     /* that have not ended */
+	struct join *joins; /* ended ones too */
+	int live;           /* that have not ended */
 
-	struct record *state_record;  /* the newest that carries its full state; NULL: none */
-	size_t state_bytes;           /* of the state as text, when last written or read */
-	size_t log_bytes;             /* of operations since the stored state */
-	int64_t written_ms;           /* when its row was last written */
+	struct record *state_record; /* the newest that carries its full state; NULL: none */
+	size_t state_bytes;          /* of the state as text, when last written or read */
+	size_t log_bytes;            /* of operations since the stored state */
+	int64_t written_ms;          /* when its row was last written */
 	int64_t changed_ms;
-	int64_t unwritten;            /* its first commit that its row or stored state does not show; 0: none */
-	int64_t due_ms;               /* when it is to be written; 0: not in the list */
+	int64_t unwritten; /* its first commit that its row or stored state does not show; 0: none */
+	int64_t due_ms;    /* when it is to be written; 0: not in the list */
 	struct instance *due_previous, *due_next;
-	struct instance *used_previous, *used_next;   /* loaded ones, by last use */
+	struct instance *used_previous, *used_next; /* loaded ones, by last use */
 };
 
 /* Something for the next transaction: a new socket, or what a message did. */
 struct staged {
-	struct socket *socket;        /* new; or NULL */
-	int64_t socket_id;            /* of its row, in the transaction being made */
+	struct socket *socket; /* new; or NULL */
+	int64_t socket_id;     /* of its row, in the transaction being made */
 	struct message *message;
 	struct record *record;
 	struct instance *instance;
-	struct join *join;            /* begins */
-	struct join *ends;            /* ends */
-	json_object *assigns;         /* owned: the socket's new ones; NULL: as they were */
+	struct join *join;    /* begins */
+	struct join *ends;    /* ends */
+	json_object *assigns; /* owned: the socket's new ones; NULL: as they were */
 };
 
-struct sample { int64_t time_ms, number; };
+struct sample {
+	int64_t time_ms, number;
+};
 
-struct numbers { int64_t *at; size_t count, room; };
+struct numbers {
+	int64_t *at;
+	size_t count, room;
+};
 
 struct engine {
 	pthread_mutex_t lock;
@@ -117,35 +123,35 @@ struct engine {
 	struct message *answered, *answered_last;
 	struct message *ready, *ready_last; /* to be run, by whoever comes next */
 	struct socket *fills;
-	int64_t fill_retry_ms;              /* the log could not be read: not before */
+	int64_t fill_retry_ms; /* the log could not be read: not before */
 
-	struct numbers ended_sockets;       /* rows to be deleted */
-	struct numbers dead_instances;           /* private ones, rows to be deleted */
-	struct instance **blanks;                /* shared ones that nobody changed or is joined to */
+	struct numbers ended_sockets;  /* rows to be deleted */
+	struct numbers dead_instances; /* private ones, rows to be deleted */
+	struct instance **blanks;      /* shared ones that nobody changed or is joined to */
 	size_t blank_count, blank_room;
-	struct instance **puts;                  /* written by the transaction being made */
+	struct instance **puts; /* written by the transaction being made */
 	size_t put_count, put_room;
-	struct join *ended_first, *ended_last;   /* by the number of their end */
+	struct join *ended_first, *ended_last; /* by the number of their end */
 
 	struct instance *due_first, *due_last;
 	int64_t large_ms;                        /* no large state is written before */
 	struct instance *used_first, *used_last; /* the least recently used one is last */
 	size_t cache_bytes;
 
-	int64_t last;                       /* number of the newest row */
-	int64_t oldest;                     /* number of the oldest row, or lower */
-	int64_t written;                    /* the mark as stored */
+	int64_t last;    /* number of the newest row */
+	int64_t oldest;  /* number of the oldest row, or lower */
+	int64_t written; /* the mark as stored */
 	int64_t marked_ms;
-	int64_t prune_until;                /* rows up to here are to be deleted */
+	int64_t prune_until; /* rows up to here are to be deleted */
 	struct sample tail[TAIL_SAMPLES];
 	int tail_next;
-	bool failing;                       /* the last transaction failed: said in the log once */
-	int64_t retry_ms;                   /* no transaction for house-keeping before */
-	int64_t busy_ms;                    /* since when another process holds the lock; 0: it does not */
+	bool failing;     /* the last transaction failed: said in the log once */
+	int64_t retry_ms; /* no transaction for house-keeping before */
+	int64_t busy_ms;  /* since when another process holds the lock; 0: it does not */
 };
 
 /* --- engine.c --- */
-int64_t engine_time(void);       /* Unix time, ms */
+int64_t engine_time(void); /* Unix time, ms */
 void engine_log(struct engine *engine, const char *format, ...) SEANCE_PRINTF(2, 3);
 void numbers_add(struct numbers *numbers, int64_t number);
 struct lh_table *table_of_numbers(void);
@@ -162,37 +168,39 @@ void socket_unlink(struct engine *engine, struct socket *socket);
 void socket_use(struct socket *socket);
 void socket_unuse(struct socket *socket);
 void socket_want_fill(struct engine *engine, struct socket *socket, int64_t position);
-struct join *socket_join(struct socket *socket, const char *topic);   /* that has not ended */
+struct join *socket_join(struct socket *socket, const char *topic); /* that has not ended */
 struct join *join_new(struct socket *socket, const char *topic, const char *join_ref,
                       struct instance *instance);
-void join_attach(struct join *join);                /* to its socket and instance */
+void join_attach(struct join *join); /* to its socket and instance */
 void join_ended(struct engine *engine, struct join *join, int64_t number);
-void join_free(struct join *join);                  /* not attached */
-void joins_forget(struct engine *engine, int64_t until);   /* those that ended by then */
+void join_free(struct join *join);                       /* not attached */
+void joins_forget(struct engine *engine, int64_t until); /* those that ended by then */
 
 /* --- instance.c --- */
 struct instance *instance_new(const struct seance_channel *channel, const char *topic);
 struct instance *instance_from_row(struct engine *engine, const struct store_instance *row);
 enum store_status instance_find_shared(struct engine *engine, const struct seance_channel *channel,
                                        const char *topic, struct instance **instance);
-struct instance *instance_by_id(struct engine *engine, int64_t id);   /* in memory or stored; or NULL */
-void instance_register(struct engine *engine, struct instance *instance);   /* after its birth */
+struct instance *instance_by_id(struct engine *engine, int64_t id); /* in memory or stored; or NULL */
+void instance_register(struct engine *engine, struct instance *instance); /* after its birth */
 bool instance_load(struct engine *engine, struct instance *instance);
 void instance_give_state(struct engine *engine, struct instance *instance, json_object *state);
 void instance_used(struct engine *engine, struct instance *instance);
-void instance_discard(struct engine *engine, struct instance *instance);  /* back to what is stored */
+void instance_discard(struct engine *engine, struct instance *instance); /* back to what is stored */
 void instance_free(struct engine *engine, struct instance *instance);
-void instance_forget(struct engine *engine, struct instance *instance);   /* free it, if nobody needs it */
-void instance_die(struct engine *engine, struct instance *instance);      /* private: its join has ended */
+void instance_forget(struct engine *engine, struct instance *instance); /* free it, if nobody needs it */
+void instance_die(struct engine *engine, struct instance *instance);    /* private: its join has ended */
 void instance_changed(struct engine *engine, struct instance *instance, int64_t number, size_t bytes);
-void instance_unblank(struct engine *engine, struct instance *instance);  /* deleted, or wanted again */
-void instance_unborn(struct engine *engine, struct instance *instance);   /* its row was deleted elsewhere */
+void instance_unblank(struct engine *engine, struct instance *instance); /* deleted, or wanted again */
+void instance_unborn(struct engine *engine,
+                     struct instance *instance); /* its row was deleted elsewhere */
 enum store_status instance_look(struct engine *engine, struct instance *instance);
 void instance_follow(struct engine *engine, struct instance *instance, const struct store_record *row);
 int64_t instances_written(const struct engine *engine, int64_t last);
-bool instance_large_due(const struct instance *instance, int64_t now); /* is a state to be written that may be large? */
+bool instance_large_due(const struct instance *instance,
+                        int64_t now); /* is a state to be written that may be large? */
 enum store_status instance_write(struct engine *engine, struct instance *instance, bool all);
-void instances_put(struct engine *engine, bool committed);   /* what instance_write wrote */
+void instances_put(struct engine *engine, bool committed); /* what instance_write wrote */
 void instance_schedule(struct engine *engine, struct instance *instance, int64_t due_ms);
 void instance_unschedule(struct engine *engine, struct instance *instance);
 void instances_trim(struct engine *engine);
@@ -200,8 +208,8 @@ const struct seance_channel *channel_for(const struct engine *engine, const char
 
 /* --- message.c --- */
 struct staged *staged_add(struct engine *engine);
-void message_ready(struct engine *engine, struct message *message);   /* to be run next but others */
-void messages_run(struct engine *engine);                             /* those that are ready */
+void message_ready(struct engine *engine, struct message *message); /* to be run next but others */
+void messages_run(struct engine *engine);                           /* those that are ready */
 int64_t state_rows(const struct engine *engine);
 void message_answer(struct engine *engine, struct message *message, enum message_outcome outcome);
 void staged_release(struct staged *staged);
@@ -212,7 +220,6 @@ void fill_sockets(struct engine *engine, struct commit_result *result);
 
 /* --- commit.c --- */
 void staged_drop(struct engine *engine);
-void deliver(struct commit_result *result, struct record *record, struct socket *socket,
-             int64_t after);
+void deliver(struct commit_result *result, struct record *record, struct socket *socket, int64_t after);
 
 #endif

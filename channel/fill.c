@@ -23,7 +23,7 @@ newest_for(const struct socket *socket)
 struct fill {
 	struct engine *engine;
 	struct commit_result *result;
-	struct record *record;    /* the present row's copy, once it is needed */
+	struct record *record; /* the present row's copy, once it is needed */
 };
 
 static bool
@@ -54,8 +54,7 @@ fill_one(struct fill *fill, const struct store_record *row, struct socket *socke
 		record_find_state(fill->engine, fill->record);
 	}
 	deliver(fill->result, fill->record, socket, socket->last);
-	fill->result->deliveries[fill->result->delivery_count - 1].by_link =
-		socket->link && !socket->behind;
+	fill->result->deliveries[fill->result->delivery_count - 1].by_link = socket->link && !socket->behind;
 	socket->last = row->number;
 }
 

@@ -173,8 +173,8 @@ found_row(void *context, const struct store_instance *row)
 	struct instance *unborn = NULL;
 	if (row->shared)
 		unborn = table_find_text(found->engine->shared_by_topic, row->topic);
-	found->instance = unborn ? adopt_row(found->engine, unborn, row)
-	                         : instance_from_row(found->engine, row);
+	found->instance =
+		unborn ? adopt_row(found->engine, unborn, row) : instance_from_row(found->engine, row);
 	return false;
 }
 
@@ -270,8 +270,7 @@ history_row(void *context, const struct store_record *row)
 		return true;
 	if (history->count == history->room) {
 		history->room = history->room ? history->room * 2 : 16;
-		history->records =
-			memory_realloc(history->records, history->room * sizeof(struct record *));
+		history->records = memory_realloc(history->records, history->room * sizeof(struct record *));
 	}
 	history->records[history->count++] = record_copy(row);
 	return true;
@@ -296,9 +295,9 @@ replay(struct engine *engine, struct instance *instance, json_object **state)
 	int64_t lacking = instance->row.revision - history.after;
 	bool done = true;
 	if (lacking > 0) /* less than none: another process has written it, its rows are still to be read */
-		done = store_history(engine->store, instance->row.last_commit, history_row, &history) ==
-		           STORE_OK &&
-		       (int64_t)history.count == lacking;
+		done =
+			store_history(engine->store, instance->row.last_commit, history_row, &history) == STORE_OK &&
+			(int64_t)history.count == lacking;
 	instance->log_bytes = 0;
 	for (size_t i = history.count; i-- > 0;) {
 		if (history.records[i]->row.operations)
@@ -387,8 +386,7 @@ instance_free(struct engine *engine, struct instance *instance)
 static bool
 is_needed(const struct instance *instance)
 {
-	return instance->busy || instance->staged || instance->joins || instance->waiting ||
-	       instance->put;
+	return instance->busy || instance->staged || instance->joins || instance->waiting || instance->put;
 }
 
 static void
@@ -398,8 +396,7 @@ blank_add(struct engine *engine, struct instance *instance)
 		return;
 	if (engine->blank_count == engine->blank_room) {
 		engine->blank_room = engine->blank_room ? engine->blank_room * 2 : 16;
-		engine->blanks = memory_realloc(engine->blanks,
-		                                engine->blank_room * sizeof(struct instance *));
+		engine->blanks = memory_realloc(engine->blanks, engine->blank_room * sizeof(struct instance *));
 	}
 	engine->blanks[engine->blank_count++] = instance;
 	instance->blank = true;
@@ -512,8 +509,7 @@ state_is_due(const struct instance *instance, int64_t now, bool all)
 	if (!instance->loaded || instance->busy || instance->stale ||
 	    instance->next.state_revision == instance->next.revision)
 		return false;
-	return all || instance->state_bytes <= STATE_SMALL ||
-	       instance->log_bytes >= instance->state_bytes ||
+	return all || instance->state_bytes <= STATE_SMALL || instance->log_bytes >= instance->state_bytes ||
 	       now - instance->changed_ms >= QUIET_MS;
 }
 

@@ -67,8 +67,7 @@ staged_add(struct engine *engine)
 {
 	if (engine->staged_count == engine->staged_room) {
 		engine->staged_room = engine->staged_room ? engine->staged_room * 2 : 64;
-		engine->staged =
-			memory_realloc(engine->staged, engine->staged_room * sizeof(*engine->staged));
+		engine->staged = memory_realloc(engine->staged, engine->staged_room * sizeof(*engine->staged));
 	}
 	struct staged *staged = &engine->staged[engine->staged_count++];
 	*staged = (struct staged){0};
@@ -86,8 +85,7 @@ staged_release(struct staged *staged)
 
 /* A row for what a message did, with the message as its cause. */
 static struct staged *
-stage(struct engine *engine, struct message *message, enum store_kind kind,
-      struct instance *instance)
+stage(struct engine *engine, struct message *message, enum store_kind kind, struct instance *instance)
 {
 	struct staged *staged = staged_add(engine);
 	struct record *record = record_new(kind);
@@ -187,8 +185,7 @@ operations_text(const struct patch_edit *edit)
 }
 
 static void
-stage_event(struct engine *engine, struct message *message, struct join *join,
-            struct seance_call *call)
+stage_event(struct engine *engine, struct message *message, struct join *join, struct seance_call *call)
 {
 	struct instance *instance = join->instance;
 	instance->revision++;
@@ -241,8 +238,7 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 
 /* A join that failed in init: it is answered ok, told why, and has ended. */
 static void
-stage_failed_join(struct engine *engine, struct message *message, const char *member,
-                  json_object *why)
+stage_failed_join(struct engine *engine, struct message *message, const char *member, json_object *why)
 {
 	struct join *replaced = socket_join(message->socket, message->topic);
 	struct staged *staged = stage(engine, message, STORE_JOIN, NULL);
@@ -257,7 +253,7 @@ stage_failed_join(struct engine *engine, struct message *message, const char *me
 
 struct run {
 	struct message *message;
-	struct instance *instance;   /* NULL: none is touched */
+	struct instance *instance; /* NULL: none is touched */
 	struct seance_call call;
 };
 
@@ -282,8 +278,8 @@ run_authorize(struct run *run)
 static enum seance_status
 run_init_callback(struct run *run)
 {
-	enum seance_status status = run->instance->channel->init(&run->call, run->message->topic,
-	                                                         run->message->payload);
+	enum seance_status status =
+		run->instance->channel->init(&run->call, run->message->topic, run->message->payload);
 	if (status == SEANCE_OK && !run->call.has_state)
 		return seance_crash(&run->call, "init returned OK without seance_set_state");
 	return status;
@@ -507,8 +503,7 @@ authorize(struct engine *engine, struct message *message)
 	else if (status == SEANCE_REFUSED)
 		join_refused(engine, message, refusal_of(&run.call, "reason"));
 	else if (status == SEANCE_CRASHED)
-		join_refused(engine, message,
-		             reason_object("reason", json_object_new_string("join crashed")));
+		join_refused(engine, message, reason_object("reason", json_object_new_string("join crashed")));
 	call_release(&run.call);
 	message->authorized = status == SEANCE_OK && !message->outcome;
 	return message->authorized;
@@ -592,8 +587,7 @@ run_join(struct engine *engine, struct message *message)
 	}
 	if (message->socket->join_count >= engine->limits.joins_per_socket &&
 	    !socket_join(message->socket, message->topic)) {
-		refuse(engine, message,
-		       reason_object("reason", json_object_new_string("too many joins")));
+		refuse(engine, message, reason_object("reason", json_object_new_string("too many joins")));
 		return;
 	}
 	if (!authorize(engine, message))

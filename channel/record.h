@@ -7,9 +7,9 @@
 #include "store.h"
 
 struct record {
-	struct store_record row;    /* its texts are owned */
-	char *topic;                /* owned */
-	struct record *state_of;    /* the record that carries the state in this one's stead; owned; or NULL */
+	struct store_record row; /* its texts are owned */
+	char *topic;             /* owned */
+	struct record *state_of; /* the record that carries the state in this one's stead; owned; or NULL */
 	int users;
 };
 

@@ -14,7 +14,8 @@ struct view {
 	size_t count;
 };
 
-static bool take_instance(void *context, const struct store_instance *row)
+static bool
+take_instance(void *context, const struct store_instance *row)
 {
 	struct view *view = context;
 
@@ -25,7 +26,8 @@ static bool take_instance(void *context, const struct store_instance *row)
 	return true;
 }
 
-static bool wanted(const struct view *view, int64_t instance)
+static bool
+wanted(const struct view *view, int64_t instance)
 {
 	for (size_t i = 0; i < view->count; i++)
 		if (view->instances[i] == instance)
@@ -33,7 +35,8 @@ static bool wanted(const struct view *view, int64_t instance)
 	return false;
 }
 
-static const char *kind_name(enum store_kind kind)
+static const char *
+kind_name(enum store_kind kind)
 {
 	switch (kind) {
 	case STORE_EVENT:
@@ -50,24 +53,28 @@ static const char *kind_name(enum store_kind kind)
 	return "unknown";
 }
 
-static void put_number(json_object *out, const char *name, int64_t number)
+static void
+put_number(json_object *out, const char *name, int64_t number)
 {
 	json_object_object_add(out, name, json_object_new_int64(number));
 }
 
-static void put_text(json_object *out, const char *name, const char *text)
+static void
+put_text(json_object *out, const char *name, const char *text)
 {
 	if (text != NULL)
 		json_object_object_add(out, name, json_object_new_string(text));
 }
 
-static void put_json(json_object *out, const char *name, const char *text)
+static void
+put_json(json_object *out, const char *name, const char *text)
 {
 	if (text != NULL)
 		json_object_object_add(out, name, json_read(text));
 }
 
-static bool print_row(void *context, const struct store_record *row)
+static bool
+print_row(void *context, const struct store_record *row)
 {
 	json_object *out;
 
@@ -90,10 +97,11 @@ static bool print_row(void *context, const struct store_record *row)
 	put_json(out, "detail", row->detail);
 	printf("%s\n", json_text(out, NULL));
 	json_object_put(out);
-	return !ferror(stdout);   /* whoever reads may have had enough */
+	return !ferror(stdout); /* whoever reads may have had enough */
 }
 
-static enum store_status print_log(struct store *store, struct view *view)
+static enum store_status
+print_log(struct store *store, struct view *view)
 {
 	int64_t last;
 	enum store_status status = store_scan_instances(store, take_instance, view);
@@ -105,7 +113,8 @@ static enum store_status print_log(struct store *store, struct view *view)
 	return status;
 }
 
-int command_log(const struct options *options, const char *topic)
+int
+command_log(const struct options *options, const char *topic)
 {
 	struct view view = {.topic = topic};
 	struct store *store = command_store(options);

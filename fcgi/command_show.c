@@ -10,7 +10,7 @@
 /* The stored state may lag behind the log: these operations are applied to it. */
 struct step {
 	int64_t revision;
-	json_object *operations;   /* owned */
+	json_object *operations; /* owned */
 };
 
 struct view {
@@ -21,11 +21,12 @@ struct view {
 	int64_t revision;
 	int64_t version;
 	int64_t epoch;
-	struct step *steps;        /* rising revisions, once sorted */
+	struct step *steps; /* rising revisions, once sorted */
 	size_t count;
 };
 
-static bool take_instance(void *context, const struct store_instance *row)
+static bool
+take_instance(void *context, const struct store_instance *row)
 {
 	struct view *view = context;
 
@@ -39,7 +40,8 @@ static bool take_instance(void *context, const struct store_instance *row)
 	return true;
 }
 
-static void take_step(struct view *view, const struct store_record *row)
+static void
+take_step(struct view *view, const struct store_record *row)
 {
 	if (row->revision >= view->revision) {
 		view->revision = row->revision;
@@ -48,11 +50,12 @@ static void take_step(struct view *view, const struct store_record *row)
 	if (row->operations == NULL || row->revision <= view->state_revision)
 		return;
 	view->steps = must(realloc(view->steps, (view->count + 1) * sizeof *view->steps));
-	view->steps[view->count++] = (struct step) {row->revision, json_read(row->operations)};
+	view->steps[view->count++] = (struct step){row->revision, json_read(row->operations)};
 }
 
 /* What came after the instance's row was written. */
-static bool take_later(void *context, const struct store_record *row)
+static bool
+take_later(void *context, const struct store_record *row)
 {
 	struct view *view = context;
 
@@ -62,7 +65,8 @@ static bool take_later(void *context, const struct store_record *row)
 }
 
 /* What came before, back to the stored state. */
-static bool take_earlier(void *context, const struct store_record *row)
+static bool
+take_earlier(void *context, const struct store_record *row)
 {
 	struct view *view = context;
 
@@ -72,15 +76,17 @@ static bool take_earlier(void *context, const struct store_record *row)
 	return true;
 }
 
-static int by_revision(const void *a, const void *b)
+static int
+by_revision(const void *a, const void *b)
 {
-	int64_t left = ((const struct step *) a)->revision;
-	int64_t right = ((const struct step *) b)->revision;
+	int64_t left = ((const struct step *)a)->revision;
+	int64_t right = ((const struct step *)b)->revision;
 
 	return (left > right) - (left < right);
 }
 
-static bool steps_apply(struct view *view, json_object **state)
+static bool
+steps_apply(struct view *view, json_object **state)
 {
 	bool good = true;
 
@@ -95,7 +101,8 @@ static bool steps_apply(struct view *view, json_object **state)
 }
 
 /* state is taken. */
-static void print(const struct view *view, const char *topic, json_object *state)
+static void
+print(const struct view *view, const char *topic, json_object *state)
 {
 	json_object *out = json_object_new_object();
 
@@ -108,7 +115,8 @@ static void print(const struct view *view, const char *topic, json_object *state
 	json_object_put(out);
 }
 
-static enum store_status read_view(struct store *store, const char *topic, struct view *view, char **text)
+static enum store_status
+read_view(struct store *store, const char *topic, struct view *view, char **text)
 {
 	enum store_status status = store_instance_find(store, topic, take_instance, view);
 	int64_t last;
@@ -126,7 +134,8 @@ static enum store_status read_view(struct store *store, const char *topic, struc
 }
 
 /* Within a transaction, so that the program writes nothing between the reads; it is short. */
-static enum store_status read_consistent(struct store *store, const char *topic, struct view *view, char **text)
+static enum store_status
+read_consistent(struct store *store, const char *topic, struct view *view, char **text)
 {
 	bool foreign;
 	enum store_status status = store_begin(store, &foreign);
@@ -138,7 +147,8 @@ static enum store_status read_consistent(struct store *store, const char *topic,
 	return status;
 }
 
-static int show(struct store *store, const char *topic)
+static int
+show(struct store *store, const char *topic)
 {
 	struct view view = {.found = false};
 	char *text = NULL;
@@ -161,7 +171,8 @@ static int show(struct store *store, const char *topic)
 	return 1;
 }
 
-int command_show(const struct options *options, const char *topic)
+int
+command_show(const struct options *options, const char *topic)
 {
 	struct store *store = command_store(options);
 	int result;

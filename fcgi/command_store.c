@@ -6,7 +6,8 @@
 
 #include "command.h"
 
-struct store *command_store(const struct options *options)
+struct store *
+command_store(const struct options *options)
 {
 	char path[4096];
 	char *error = NULL;
@@ -25,7 +26,8 @@ struct store *command_store(const struct options *options)
 	return store;
 }
 
-int command_failed(struct store *store)
+int
+command_failed(struct store *store)
 {
 	fprintf(stderr, "seance: %s\n", store_message(store));
 	return 1;

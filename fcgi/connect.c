@@ -105,8 +105,7 @@ entry_allows(const char *entry, size_t entry_len, const char *host, size_t len)
 	if (entry_len > 1 && entry[0] == '*') {
 		entry++;
 		entry_len--;
-		return len > entry_len &&
-		       strncasecmp(host + len - entry_len, entry, entry_len) == 0;
+		return len > entry_len && strncasecmp(host + len - entry_len, entry, entry_len) == 0;
 	}
 	return len == entry_len && strncasecmp(host, entry, len) == 0;
 }

@@ -105,8 +105,8 @@ group_add(struct groups *groups, const struct delivery *delivery)
 {
 	const struct socket *socket = delivery->socket;
 	const struct store_record *row = &delivery->record->row;
-	struct group *group = group_for(groups, socket->link, (int)socket->row.format,
-	                                row->socket == socket->row.id);
+	struct group *group =
+		group_for(groups, socket->link, (int)socket->row.format, row->socket == socket->row.id);
 	if (group->count == group->room) {
 		group->room = group->room ? group->room * 2 : 4;
 		group->targets = memory_realloc(group->targets, group->room * sizeof(*group->targets));
@@ -162,8 +162,8 @@ deliver_result(struct server *server, struct commit_result *result, struct answe
 	for (size_t i = 0; i < result->delivery_count; i++) {
 		const struct delivery *delivery = &result->deliveries[i];
 		struct socket *socket = delivery->socket;
-		bool last = i + 1 == result->delivery_count ||
-		            result->deliveries[i + 1].record != delivery->record;
+		bool last =
+			i + 1 == result->delivery_count || result->deliveries[i + 1].record != delivery->record;
 		bool answered = socket->answer != NULL;
 		if (answered)
 			answer_add_unit(socket->answer, delivery);

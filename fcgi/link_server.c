@@ -13,9 +13,9 @@
 
 #include "log.h"
 
-#define INPUT_SIZE   65536u      /* what workers send is small: a longer message is malformed */
-#define SEND_EARLY   262144u     /* bytes queued within a turn that are sent before its end */
-#define OUT_KEEP_MAX 1048576u    /* a larger buffer is not kept once it is empty */
+#define INPUT_SIZE   65536u   /* what workers send is small: a longer message is malformed */
+#define SEND_EARLY   262144u  /* bytes queued within a turn that are sent before its end */
+#define OUT_KEEP_MAX 1048576u /* a larger buffer is not kept once it is empty */
 #define UNACKED_MAX  1024u
 
 /* A batch that is not acknowledged, and the lowest commit number in it. */
@@ -27,21 +27,21 @@ struct unacked {
 struct link {
 	struct link_server *server;
 	int fd;
-	bool greeted;            /* HELLO has come */
-	bool cut;                /* to be freed by the loop; nothing is read or queued any more */
-	bool blocked;            /* waits for EPOLLOUT */
+	bool greeted; /* HELLO has come */
+	bool cut;     /* to be freed by the loop; nothing is read or queued any more */
+	bool blocked; /* waits for EPOLLOUT */
 	void *context;
-	uint64_t batch;          /* the last one queued */
+	uint64_t batch; /* the last one queued */
 
 	uint8_t in[INPUT_SIZE];
 	size_t in_len;
 
 	uint8_t *out;
-	size_t out_start;        /* sent up to here */
+	size_t out_start; /* sent up to here */
 	size_t out_end;
 	size_t out_size;
 
-	struct unacked unacked[UNACKED_MAX];   /* a ring */
+	struct unacked unacked[UNACKED_MAX]; /* a ring */
 	unsigned unacked_first;
 	unsigned unacked_count;
 };
@@ -61,7 +61,8 @@ struct link_server {
  * The struct stays until the loop comes by, since this may be called from within the handler or by another
  * thread: shutting the stream down makes its descriptor ready.
  */
-static void cut(struct link *link, const char *why)
+static void
+cut(struct link *link, const char *why)
 {
 	if (link->cut)
 		return;
@@ -71,7 +72,8 @@ static void cut(struct link *link, const char *why)
 	loop_rewatch(link->server->loop, link->fd, EPOLLIN);
 }
 
-static void link_free(struct link *link)
+static void
+link_free(struct link *link)
 {
 	struct link_server *server = link->server;
 	int i = 0;
@@ -89,12 +91,14 @@ static void link_free(struct link *link)
 
 /* --- acknowledgements --- */
 
-static struct unacked *unacked_at(const struct link *link, unsigned i)
+static struct unacked *
+unacked_at(const struct link *link, unsigned i)
 {
-	return (struct unacked *) &link->unacked[(link->unacked_first + i) % UNACKED_MAX];
+	return (struct unacked *)&link->unacked[(link->unacked_first + i) % UNACKED_MAX];
 }
 
-static void unacked_add(struct link *link, int64_t floor)
+static void
+unacked_add(struct link *link, int64_t floor)
 {
 	struct unacked *last;
 
@@ -110,7 +114,8 @@ static void unacked_add(struct link *link, int64_t floor)
 	last->batch = link->batch;
 }
 
-static void acknowledge(struct link *link, uint64_t batch)
+static void
+acknowledge(struct link *link, uint64_t batch)
 {
 	while (link->unacked_count > 0 && unacked_at(link, 0)->batch <= batch) {
 		link->unacked_first = (link->unacked_first + 1) % UNACKED_MAX;
@@ -118,7 +123,8 @@ static void acknowledge(struct link *link, uint64_t batch)
 	}
 }
 
-int64_t link_floor(const struct link *link)
+int64_t
+link_floor(const struct link *link)
 {
 	int64_t floor = INT64_MAX;
 
@@ -130,7 +136,8 @@ int64_t link_floor(const struct link *link)
 
 /* --- out --- */
 
-static void watch_out(struct link *link, bool blocked)
+static void
+watch_out(struct link *link, bool blocked)
 {
 	if (link->blocked == blocked || link->cut)
 		return;
@@ -138,7 +145,8 @@ static void watch_out(struct link *link, bool blocked)
 	loop_rewatch(link->server->loop, link->fd, blocked ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
-static void out_emptied(struct link *link)
+static void
+out_emptied(struct link *link)
 {
 	link->out_start = 0;
 	link->out_end = 0;
@@ -149,14 +157,15 @@ static void out_emptied(struct link *link)
 	}
 }
 
-static void send_queued(struct link *link)
+static void
+send_queued(struct link *link)
 {
 	while (!link->cut && link->out_start < link->out_end) {
 		ssize_t sent = send(link->fd, link->out + link->out_start, link->out_end - link->out_start,
 		                    MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (sent >= 0) {
-			link->out_start += (size_t) sent;
+			link->out_start += (size_t)sent;
 			continue;
 		}
 		if (errno == EINTR)
@@ -171,7 +180,8 @@ static void send_queued(struct link *link)
 	watch_out(link, false);
 }
 
-static void out_grow(struct link *link, size_t more)
+static void
+out_grow(struct link *link, size_t more)
 {
 	size_t used = link->out_end - link->out_start;
 	size_t size = link->out_size > 0 ? link->out_size : 4096;
@@ -188,7 +198,8 @@ static void out_grow(struct link *link, size_t more)
 }
 
 /* Room for a message of `size` bytes in the queue, NULL when the link is, or has to be, cut. */
-static uint8_t *out_reserve(struct link *link, size_t size)
+static uint8_t *
+out_reserve(struct link *link, size_t size)
 {
 	if (!link->cut && !link->blocked && link->out_end - link->out_start >= SEND_EARLY)
 		send_queued(link);
@@ -207,18 +218,19 @@ static uint8_t *out_reserve(struct link *link, size_t size)
 	return link->out + link->out_end;
 }
 
-void link_deliver(struct link *link, enum link_opcode opcode, const struct link_target *targets,
-                  uint32_t count, const void *body, size_t len, int64_t floor)
+void
+link_deliver(struct link *link, enum link_opcode opcode, const struct link_target *targets,
+             uint32_t count, const void *body, size_t len, int64_t floor)
 {
 	struct link_message message = {
 		.type = LINK_DELIVER,
 		.batch = link->batch + 1,
-		.opcode = (uint8_t) opcode,
+		.opcode = (uint8_t)opcode,
 		.target_count = count,
 		.body = body,
 		.body_len = len,
 	};
-	size_t size = link_size(&message) + (size_t) count * LINK_TARGET_SIZE + len;
+	size_t size = link_size(&message) + (size_t)count * LINK_TARGET_SIZE + len;
 	uint8_t *out = out_reserve(link, size);
 
 	if (out == NULL)
@@ -233,14 +245,15 @@ void link_deliver(struct link *link, enum link_opcode opcode, const struct link_
 	unacked_add(link, floor);
 }
 
-void link_close(struct link *link, uint64_t handle, uint16_t code, const char *reason)
+void
+link_close(struct link *link, uint64_t handle, uint16_t code, const char *reason)
 {
 	struct link_message message = {
 		.type = LINK_CLOSE,
 		.batch = link->batch + 1,
 		.handle = handle,
 		.code = code,
-		.reason = (const uint8_t *) reason,
+		.reason = (const uint8_t *)reason,
 		.reason_len = strnlen(reason, LINK_REASON_MAX),
 	};
 	size_t size = link_size(&message);
@@ -254,7 +267,8 @@ void link_close(struct link *link, uint64_t handle, uint16_t code, const char *r
 	unacked_add(link, INT64_MAX);
 }
 
-void link_server_flush(struct link_server *server)
+void
+link_server_flush(struct link_server *server)
 {
 	for (int i = 0; i < server->count; i++)
 		if (!server->links[i]->blocked)
@@ -263,7 +277,8 @@ void link_server_flush(struct link_server *server)
 
 /* --- in --- */
 
-static void hello(struct link *link, const struct link_message *message)
+static void
+hello(struct link *link, const struct link_message *message)
 {
 	if (link->greeted)
 		cut(link, "a second HELLO");
@@ -273,7 +288,8 @@ static void hello(struct link *link, const struct link_message *message)
 		link->greeted = true;
 }
 
-static void handle(struct link *link, const struct link_message *message)
+static void
+handle(struct link *link, const struct link_message *message)
 {
 	struct link_handler *handler = &link->server->handler;
 
@@ -293,7 +309,8 @@ static void handle(struct link *link, const struct link_message *message)
 		handler->message(handler->context, link, message);
 }
 
-static void handle_all(struct link *link)
+static void
+handle_all(struct link *link)
 {
 	size_t at = 0;
 
@@ -306,28 +323,30 @@ static void handle_all(struct link *link)
 		if (used <= 0)
 			break;
 		handle(link, &message);
-		at += (size_t) used;
+		at += (size_t)used;
 	}
 	link->in_len -= at;
 	memmove(link->in, link->in + at, link->in_len);
 }
 
 /* Reads once: what is left makes the descriptor ready again. */
-static void receive(struct link *link)
+static void
+receive(struct link *link)
 {
 	ssize_t got = recv(link->fd, link->in + link->in_len, INPUT_SIZE - link->in_len, MSG_DONTWAIT);
 
 	if (got > 0) {
-		link->in_len += (size_t) got;
+		link->in_len += (size_t)got;
 		handle_all(link);
 		return;
 	}
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 		return;
-	link->cut = true;   /* gone by itself: a reload, the end of a worker */
+	link->cut = true; /* gone by itself: a reload, the end of a worker */
 }
 
-static struct link *link_find(struct link_server *server, int fd)
+static struct link *
+link_find(struct link_server *server, int fd)
 {
 	for (int i = 0; i < server->count; i++)
 		if (server->links[i]->fd == fd)
@@ -335,7 +354,8 @@ static struct link *link_find(struct link_server *server, int fd)
 	return NULL;
 }
 
-static void link_ready(void *context, int fd, unsigned events)
+static void
+link_ready(void *context, int fd, unsigned events)
 {
 	struct link_server *server = context;
 	struct link *link;
@@ -345,7 +365,7 @@ static void link_ready(void *context, int fd, unsigned events)
 	if (link != NULL) {
 		if ((events & EPOLLOUT) != 0)
 			send_queued(link);
-		if (!link->cut && (events & ~(unsigned) EPOLLOUT) != 0)
+		if (!link->cut && (events & ~(unsigned)EPOLLOUT) != 0)
 			receive(link);
 		if (link->cut)
 			link_free(link);
@@ -353,7 +373,8 @@ static void link_ready(void *context, int fd, unsigned events)
 	server->handler.unlock(server->handler.context);
 }
 
-static void link_add(struct link_server *server, int fd)
+static void
+link_add(struct link_server *server, int fd)
 {
 	struct link *link;
 
@@ -369,16 +390,17 @@ static void link_add(struct link_server *server, int fd)
 	loop_watch(server->loop, fd, EPOLLIN, link_ready, server);
 }
 
-static void listen_ready(void *context, int fd, unsigned events)
+static void
+listen_ready(void *context, int fd, unsigned events)
 {
 	struct link_server *server = context;
 	int link_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	(void) events;
+	(void)events;
 	if (link_fd < 0) {
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 			log_line("accepting a link: %s", strerror(errno));
-			loop_rewatch(server->loop, fd, EPOLLIN | EPOLLET);   /* not again and again */
+			loop_rewatch(server->loop, fd, EPOLLIN | EPOLLET); /* not again and again */
 		}
 		return;
 	}
@@ -389,8 +411,8 @@ static void listen_ready(void *context, int fd, unsigned events)
 
 /* --- life --- */
 
-struct link_server *link_server_new(struct loop *loop, int listen_fd, size_t out_max,
-                                    const struct link_handler *handler)
+struct link_server *
+link_server_new(struct loop *loop, int listen_fd, size_t out_max, const struct link_handler *handler)
 {
 	struct link_server *server = must(calloc(1, sizeof *server));
 
@@ -403,7 +425,8 @@ struct link_server *link_server_new(struct loop *loop, int listen_fd, size_t out
 	return server;
 }
 
-static long now_ms(void)
+static long
+now_ms(void)
 {
 	struct timespec now;
 
@@ -411,7 +434,8 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static void send_until(struct link *link, long until_ms)
+static void
+send_until(struct link *link, long until_ms)
 {
 	for (;;) {
 		struct pollfd out = {.fd = link->fd, .events = POLLOUT};
@@ -421,11 +445,12 @@ static void send_until(struct link *link, long until_ms)
 		left = until_ms - now_ms();
 		if (link->cut || link->out_start == link->out_end || left <= 0)
 			return;
-		poll(&out, 1, (int) left);
+		poll(&out, 1, (int)left);
 	}
 }
 
-void link_server_free(struct link_server *server, int timeout_ms)
+void
+link_server_free(struct link_server *server, int timeout_ms)
 {
 	long until_ms = now_ms() + timeout_ms;
 
@@ -439,7 +464,8 @@ void link_server_free(struct link_server *server, int timeout_ms)
 	free(server);
 }
 
-void **link_context(struct link *link)
+void **
+link_context(struct link *link)
 {
 	return &link->context;
 }

@@ -14,10 +14,10 @@
 #include "link_message.h"
 #include "loop.h"
 
-#define LINK_SERVER_LINKS 1024   /* at once; more are refused */
+#define LINK_SERVER_LINKS 1024 /* at once; more are refused */
 
 struct link_server;
-struct link;      /* one connected nginx worker */
+struct link; /* one connected nginx worker */
 
 struct link_handler {
 	void *context;

@@ -78,8 +78,8 @@ static void
 held(struct server *server, struct link *link, const struct link_message *message)
 {
 	char token[LINK_ID_MAX + 1];
-	if (!token_of(message, token) || !engine_held(server->engine, token, link, message->handle,
-	                                              (int64_t)message->position))
+	if (!token_of(message, token) ||
+	    !engine_held(server->engine, token, link, message->handle, (int64_t)message->position))
 		link_close(link, message->handle, 1013, "unknown socket");
 }
 

@@ -11,7 +11,8 @@
 /* A prefix of about 32 bytes, and each byte may take four. */
 #define LINE_SIZE (4 * LOG_MAX + 64)
 
-static size_t put_prefix(char *out, size_t size)
+static size_t
+put_prefix(char *out, size_t size)
 {
 	struct timespec now;
 	struct tm local;
@@ -20,16 +21,17 @@ static size_t put_prefix(char *out, size_t size)
 	clock_gettime(CLOCK_REALTIME, &now);
 	localtime_r(&now.tv_sec, &local);
 	len = strftime(out, size, "%Y-%m-%d %H:%M:%S", &local);
-	return len + (size_t) snprintf(out + len, size - len, ".%03ld seance: ", now.tv_nsec / 1000000);
+	return len + (size_t)snprintf(out + len, size - len, ".%03ld seance: ", now.tv_nsec / 1000000);
 }
 
-static size_t put_escaped(char *out, const char *text)
+static size_t
+put_escaped(char *out, const char *text)
 {
 	static const char hex[] = "0123456789abcdef";
 	char *at = out;
 
 	for (; *text != '\0'; text++) {
-		unsigned char c = (unsigned char) *text;
+		unsigned char c = (unsigned char)*text;
 
 		if (c >= 0x20 && c != 0x7f) {
 			*at++ = *text;
@@ -40,10 +42,11 @@ static size_t put_escaped(char *out, const char *text)
 		*at++ = hex[c >> 4];
 		*at++ = hex[c & 15];
 	}
-	return (size_t) (at - out);
+	return (size_t)(at - out);
 }
 
-static void put_line(const char *format, va_list arguments)
+static void
+put_line(const char *format, va_list arguments)
 {
 	char text[LOG_MAX + 1];
 	char line[LINE_SIZE];
@@ -60,7 +63,8 @@ static void put_line(const char *format, va_list arguments)
 	errno = error;
 }
 
-void log_line(const char *format, ...)
+void
+log_line(const char *format, ...)
 {
 	va_list arguments;
 
@@ -69,7 +73,8 @@ void log_line(const char *format, ...)
 	va_end(arguments);
 }
 
-void log_die(const char *format, ...)
+void
+log_die(const char *format, ...)
 {
 	va_list arguments;
 
@@ -79,7 +84,8 @@ void log_die(const char *format, ...)
 	abort();
 }
 
-void *must(void *memory)
+void *
+must(void *memory)
 {
 	if (memory == NULL)
 		log_die("out of memory");

@@ -14,20 +14,23 @@
 
 #include "log.h"
 
-int64_t loop_now_ns(void)
+int64_t
+loop_now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-int64_t loop_now_ms(void)
+int64_t
+loop_now_ms(void)
 {
 	return loop_now_ns() / 1000000;
 }
 
-void loop_epoll(struct loop *loop, int operation, int fd, unsigned events, void *source)
+void
+loop_epoll(struct loop *loop, int operation, int fd, unsigned events, void *source)
 {
 	struct epoll_event event = {.events = events, .data.ptr = source};
 
@@ -37,7 +40,8 @@ void loop_epoll(struct loop *loop, int operation, int fd, unsigned events, void 
 
 /* --- accepting --- */
 
-static void listen_set(struct loop *loop, bool on)
+static void
+listen_set(struct loop *loop, bool on)
 {
 	if (loop->listening == on)
 		return;
@@ -45,7 +49,8 @@ static void listen_set(struct loop *loop, bool on)
 	loop_epoll(loop, EPOLL_CTL_MOD, loop->listen_fd, on ? EPOLLIN : 0, &loop->listen_source);
 }
 
-static void accept_all(struct loop *loop)
+static void
+accept_all(struct loop *loop)
 {
 	for (;;) {
 		int fd;
@@ -71,18 +76,21 @@ static void accept_all(struct loop *loop)
 	}
 }
 
-static void listen_again(struct loop *loop)
+static void
+listen_again(struct loop *loop)
 {
 	if (loop->listening || atomic_load(&loop->draining))
 		return;
-	if (atomic_load(&loop->connection_open) >= LOOP_CONNECTIONS_MAX || loop_now_ms() < loop->listen_again_ms)
+	if (atomic_load(&loop->connection_open) >= LOOP_CONNECTIONS_MAX ||
+	    loop_now_ms() < loop->listen_again_ms)
 		return;
 	listen_set(loop, true);
 }
 
 /* --- waking and stopping --- */
 
-static void wake_write(struct loop *loop)
+static void
+wake_write(struct loop *loop)
 {
 	uint64_t one = 1;
 	int error = errno;
@@ -93,7 +101,8 @@ static void wake_write(struct loop *loop)
 	errno = error;
 }
 
-static void wake_read(struct loop *loop)
+static void
+wake_read(struct loop *loop)
 {
 	uint64_t count;
 
@@ -102,13 +111,15 @@ static void wake_read(struct loop *loop)
 	atomic_exchange(&loop->wake_pending, false);
 }
 
-void loop_wake(struct loop *loop)
+void
+loop_wake(struct loop *loop)
 {
 	if (!atomic_exchange(&loop->wake_pending, true))
 		wake_write(loop);
 }
 
-void loop_stop(struct loop *loop)
+void
+loop_stop(struct loop *loop)
 {
 	atomic_store(&loop->stop, true);
 	wake_write(loop);
@@ -116,11 +127,12 @@ void loop_stop(struct loop *loop)
 
 /* --- the loop --- */
 
-static void event_serve(struct loop *loop, const struct epoll_event *event)
+static void
+event_serve(struct loop *loop, const struct epoll_event *event)
 {
 	void *source = event->data.ptr;
 
-	switch (*(enum source *) source) {
+	switch (*(enum source *)source) {
 	case SOURCE_LISTEN:
 		accept_all(loop);
 		break;
@@ -136,12 +148,14 @@ static void event_serve(struct loop *loop, const struct epoll_event *event)
 	}
 }
 
-static int shorter(int timeout_ms, int other_ms)
+static int
+shorter(int timeout_ms, int other_ms)
 {
 	return timeout_ms < 0 || timeout_ms > other_ms ? other_ms : timeout_ms;
 }
 
-static void events_fetch(struct loop *loop, int timeout_ms)
+static void
+events_fetch(struct loop *loop, int timeout_ms)
 {
 	int count;
 
@@ -159,7 +173,8 @@ static void events_fetch(struct loop *loop, int timeout_ms)
 }
 
 /* Serves what was fetched; false when the loop was handed to another thread meanwhile. */
-static bool events_serve(struct member *member)
+static bool
+events_serve(struct member *member)
 {
 	struct loop *loop = member->loop;
 
@@ -176,7 +191,8 @@ static bool events_serve(struct member *member)
 /* --- ending --- */
 
 /* Takes no new connection, closes the idle ones; false as above.  What has arrived is still served. */
-static bool drain_begin(struct member *member)
+static bool
+drain_begin(struct member *member)
 {
 	struct loop *loop = member->loop;
 	int made;
@@ -196,7 +212,8 @@ static bool drain_begin(struct member *member)
 	return true;
 }
 
-static bool drain_done(struct loop *loop, bool *clean)
+static bool
+drain_done(struct loop *loop, bool *clean)
 {
 	bool all_idle;
 
@@ -207,7 +224,8 @@ static bool drain_done(struct loop *loop, bool *clean)
 	return *clean || loop_now_ms() >= loop->drain_until_ms;
 }
 
-static void finish(struct loop *loop, bool clean)
+static void
+finish(struct loop *loop, bool clean)
 {
 	pthread_mutex_lock(&loop->lock);
 	loop->finished = true;
@@ -216,13 +234,15 @@ static void finish(struct loop *loop, bool clean)
 	pthread_mutex_unlock(&loop->lock);
 }
 
-int loop_turn(struct loop *loop)
+int
+loop_turn(struct loop *loop)
 {
 	return loop->handler.turn(loop->handler.context);
 }
 
 /* Until the loop is finished, or was handed to another thread. */
-void loop_lead(struct member *member)
+void
+loop_lead(struct member *member)
 {
 	struct loop *loop = member->loop;
 	bool drain_begun = false;
@@ -254,7 +274,8 @@ void loop_lead(struct member *member)
 /* --- life --- */
 
 /* FCGX_Init puts handlers of its own on SIGTERM, SIGUSR1 and SIGPIPE. */
-static void libfcgi_init(void)
+static void
+libfcgi_init(void)
 {
 	struct sigaction terminate;
 	struct sigaction user;
@@ -268,7 +289,8 @@ static void libfcgi_init(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static void locks_init(struct loop *loop)
+static void
+locks_init(struct loop *loop)
 {
 	pthread_condattr_t monotonic;
 
@@ -282,7 +304,8 @@ static void locks_init(struct loop *loop)
 	pthread_condattr_destroy(&monotonic);
 }
 
-struct loop *loop_new(int listen_fd, const struct loop_handler *handler, size_t body_max, int spares)
+struct loop *
+loop_new(int listen_fd, const struct loop_handler *handler, size_t body_max, int spares)
 {
 	struct loop *loop = must(calloc(1, sizeof *loop));
 
@@ -292,7 +315,7 @@ struct loop *loop_new(int listen_fd, const struct loop_handler *handler, size_t 
 	loop->body_max = body_max;
 	loop->listen_fd = listen_fd;
 	loop->member_max = spares + 1;
-	loop->members = must(calloc((size_t) loop->member_max, sizeof *loop->members));
+	loop->members = must(calloc((size_t)loop->member_max, sizeof *loop->members));
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (loop->epoll_fd < 0 || loop->wake_fd < 0)
@@ -306,12 +329,14 @@ struct loop *loop_new(int listen_fd, const struct loop_handler *handler, size_t 
 	return loop;
 }
 
-void loop_set_limit(struct loop *loop, int seconds)
+void
+loop_set_limit(struct loop *loop, int seconds)
 {
 	loop->limit_s = seconds;
 }
 
-bool loop_run(struct loop *loop)
+bool
+loop_run(struct loop *loop)
 {
 	bool clean;
 
@@ -330,7 +355,8 @@ bool loop_run(struct loop *loop)
 	return clean;
 }
 
-void loop_free(struct loop *loop)
+void
+loop_free(struct loop *loop)
 {
 	connections_free(loop);
 	watches_free(loop);

@@ -14,8 +14,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define LOOP_CONNECTIONS_MAX 1024   /* open at once; more wait in the listening socket's queue */
-#define LOOP_STOP_MS         4500   /* for finishing what was taken; the supervisor kills after 5 s */
+#define LOOP_CONNECTIONS_MAX 1024 /* open at once; more wait in the listening socket's queue */
+#define LOOP_STOP_MS         4500 /* for finishing what was taken; the supervisor kills after 5 s */
 
 struct loop;
 struct loop_request;

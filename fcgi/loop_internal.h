@@ -20,16 +20,16 @@
 
 #include "loop.h"
 
-#define EVENTS_MAX       64             /* taken from epoll at once: a turn */
-#define IO_SECONDS       5              /* one read or write of libfcgi; one request's body */
-#define ANSWER_NOW_MAX   (64u * 1024)   /* fits into the socket's buffer: nothing else is in it then */
-#define BODY_KEEP_MAX    (64u * 1024)   /* a larger buffer is not kept for the next request */
-#define RELIEVE_NS       1000000        /* in one blocking part: another thread becomes the loop */
-#define TICK_NS          500000
-#define QUIET_TICKS      20             /* then the monitor sleeps until it is woken */
-#define SLOW_TICK_NS     100000000      /* while a slow callback runs and nothing else happens */
-#define LISTEN_RETRY_MS  1000
-#define DRAIN_TICK_MS    10
+#define EVENTS_MAX      64           /* taken from epoll at once: a turn */
+#define IO_SECONDS      5            /* one read or write of libfcgi; one request's body */
+#define ANSWER_NOW_MAX  (64u * 1024) /* fits into the socket's buffer: nothing else is in it then */
+#define BODY_KEEP_MAX   (64u * 1024) /* a larger buffer is not kept for the next request */
+#define RELIEVE_NS      1000000      /* in one blocking part: another thread becomes the loop */
+#define TICK_NS         500000
+#define QUIET_TICKS     20        /* then the monitor sleeps until it is woken */
+#define SLOW_TICK_NS    100000000 /* while a slow callback runs and nothing else happens */
+#define LISTEN_RETRY_MS 1000
+#define DRAIN_TICK_MS   10
 
 /* What an epoll event's pointer leads to; the first member of all of them. */
 enum source { SOURCE_LISTEN, SOURCE_WAKE, SOURCE_CONNECTION, SOURCE_WATCH };
@@ -46,19 +46,19 @@ struct loop_request {
 	struct loop *loop;
 	atomic_int claim;
 	int fd;
-	uint64_t read_in;            /* the fetch during which it was last read from */
+	uint64_t read_in; /* the fetch during which it was last read from */
 	FCGX_Request fcgi;
 	char *body;
 	size_t body_len;
 	size_t body_size;
-	char *answer;                /* owned: waits to be written by the loop */
+	char *answer; /* owned: waits to be written by the loop */
 	size_t answer_len;
-	struct loop_request *next;   /* among the closed ones, or those with an answer */
+	struct loop_request *next; /* among the closed ones, or those with an answer */
 };
 
 struct watch {
 	enum source source;
-	int fd;                      /* -1: may be used again */
+	int fd; /* -1: may be used again */
 	loop_ready_fn *ready;
 	void *context;
 	struct watch *next;
@@ -74,8 +74,8 @@ struct member {
 	struct loop *loop;
 	pthread_t thread;
 	atomic_uint_fast64_t state;
-	unsigned depth;              /* of blocking parts */
-	uint64_t seen;               /* the monitor's: the part it saw last, and since when */
+	unsigned depth; /* of blocking parts */
+	uint64_t seen;  /* the monitor's: the part it saw last, and since when */
 	int64_t seen_ns;
 };
 
@@ -91,7 +91,7 @@ struct loop {
 	atomic_bool stop;
 	atomic_bool draining;
 	atomic_bool wake_pending;
-	atomic_int taken;            /* requests that belong to the handler, or wait to be written */
+	atomic_int taken; /* requests that belong to the handler, or wait to be written */
 
 	/* The loop's own: who leads.  Handed on under lock. */
 	struct epoll_event events[EVENTS_MAX];
@@ -100,14 +100,14 @@ struct loop {
 	bool listening;
 	int64_t listen_again_ms;
 	int64_t drain_until_ms;
-	atomic_uint_fast64_t fetch;  /* number of the present epoll_wait */
+	atomic_uint_fast64_t fetch; /* number of the present epoll_wait */
 
-	pthread_mutex_t lock;        /* of what follows */
+	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t changed;
-	bool vacant;                 /* the loop waits for a leader */
+	bool vacant; /* the loop waits for a leader */
 	bool finished;
-	bool clean;                  /* how loop_run ends */
-	int idle;                    /* members that wait */
+	bool clean; /* how loop_run ends */
+	int idle;   /* members that wait */
 	int member_count;
 	int member_max;
 	struct member *members;

@@ -9,7 +9,8 @@ _Thread_local struct member *loop_self;
 
 /* --- blocking parts --- */
 
-void loop_part_begin(unsigned kind)
+void
+loop_part_begin(unsigned kind)
 {
 	uint64_t state;
 
@@ -19,34 +20,39 @@ void loop_part_begin(unsigned kind)
 	atomic_store(&loop_self->state, (state + PART_NEXT) | kind);
 }
 
-void loop_part_end(void)
+void
+loop_part_end(void)
 {
 	if (loop_self == NULL || --loop_self->depth > 0)
 		return;
-	atomic_fetch_and(&loop_self->state, ~(uint64_t) PART);
+	atomic_fetch_and(&loop_self->state, ~(uint64_t)PART);
 }
 
-bool member_leads(struct member *member)
+bool
+member_leads(struct member *member)
 {
 	return (atomic_load(&member->state) & LEADS) != 0;
 }
 
-void loop_block_begin(struct loop *loop)
+void
+loop_block_begin(struct loop *loop)
 {
-	(void) loop;
+	(void)loop;
 	loop_part_begin(PART_CALLBACK);
 }
 
-void loop_block_end(struct loop *loop)
+void
+loop_block_end(struct loop *loop)
 {
-	(void) loop;
+	(void)loop;
 	loop_part_end();
 }
 
 /* --- members --- */
 
 /* A thread that was slow and is through: what it did is committed and answered. */
-static void catch_up(struct member *member)
+static void
+catch_up(struct member *member)
 {
 	struct loop *loop = member->loop;
 
@@ -56,7 +62,8 @@ static void catch_up(struct member *member)
 }
 
 /* Waits until the loop needs a leader; false when it is finished. */
-static bool baton_take(struct member *member)
+static bool
+baton_take(struct member *member)
 {
 	struct loop *loop = member->loop;
 	bool taken = false;
@@ -75,7 +82,8 @@ static bool baton_take(struct member *member)
 	return taken;
 }
 
-void member_run(struct member *member)
+void
+member_run(struct member *member)
 {
 	loop_self = member;
 	while (baton_take(member)) {
@@ -83,18 +91,20 @@ void member_run(struct member *member)
 		if (!member_leads(member))
 			catch_up(member);
 		else
-			atomic_fetch_and(&member->state, ~(uint64_t) LEADS);
+			atomic_fetch_and(&member->state, ~(uint64_t)LEADS);
 	}
 	loop_self = NULL;
 }
 
-static void *member_main(void *member)
+static void *
+member_main(void *member)
 {
 	member_run(member);
 	return NULL;
 }
 
-static void block_signals(sigset_t *before)
+static void
+block_signals(sigset_t *before)
 {
 	sigset_t all;
 
@@ -102,7 +112,8 @@ static void block_signals(sigset_t *before)
 	pthread_sigmask(SIG_SETMASK, &all, before);
 }
 
-bool loop_thread(pthread_t *thread, void *(*run)(void *), void *argument)
+bool
+loop_thread(pthread_t *thread, void *(*run)(void *), void *argument)
 {
 	sigset_t before;
 	int error;
@@ -117,7 +128,8 @@ bool loop_thread(pthread_t *thread, void *(*run)(void *), void *argument)
 }
 
 /* Under the lock. */
-bool member_start(struct loop *loop)
+bool
+member_start(struct loop *loop)
 {
 	struct member *member;
 
@@ -126,7 +138,7 @@ bool member_start(struct loop *loop)
 	member = &loop->members[loop->member_count];
 	member->loop = loop;
 	if (!loop_thread(&member->thread, member_main, member)) {
-		loop->member_max = loop->member_count;   /* say it once */
+		loop->member_max = loop->member_count; /* say it once */
 		return false;
 	}
 	loop->member_count++;

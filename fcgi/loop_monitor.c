@@ -4,7 +4,8 @@
 
 #include "log.h"
 
-void monitor_rouse(struct loop *loop)
+void
+monitor_rouse(struct loop *loop)
 {
 	atomic_fetch_add(&loop->rounds, 1);
 	if (!atomic_load(&loop->monitor_asleep))
@@ -16,21 +17,23 @@ void monitor_rouse(struct loop *loop)
 }
 
 /* Takes the loop from a member that is still in the part `state`, if there is somebody to take over. */
-static void relieve(struct loop *loop, struct member *member, uint64_t state)
+static void
+relieve(struct loop *loop, struct member *member, uint64_t state)
 {
 	uint_fast64_t expected = state;
 
 	pthread_mutex_lock(&loop->lock);
 	if ((loop->idle > 0 || member_start(loop)) &&
-	    atomic_compare_exchange_strong(&member->state, &expected, state & ~(uint64_t) LEADS)) {
+	    atomic_compare_exchange_strong(&member->state, &expected, state & ~(uint64_t)LEADS)) {
 		loop->vacant = true;
-		member->seen = state & ~(uint64_t) LEADS;
+		member->seen = state & ~(uint64_t)LEADS;
 		pthread_cond_signal(&loop->changed);
 	}
 	pthread_mutex_unlock(&loop->lock);
 }
 
-static void part_check(struct loop *loop, struct member *member, uint64_t state, int64_t now)
+static void
+part_check(struct loop *loop, struct member *member, uint64_t state, int64_t now)
 {
 	int64_t spent;
 
@@ -43,14 +46,15 @@ static void part_check(struct loop *loop, struct member *member, uint64_t state,
 	if ((state & LEADS) != 0 && spent >= RELIEVE_NS)
 		relieve(loop, member, state);
 	if ((state & PART_CALLBACK) != 0 && loop->limit_s > 0 &&
-	    spent >= (int64_t) loop->limit_s * 1000000000)
+	    spent >= (int64_t)loop->limit_s * 1000000000)
 		log_die("a callback has run for %d s: the process ends", loop->limit_s);
 }
 
 enum { SEES_NOTHING, SEES_SLOW, SEES_LOOP };
 
 /* What is going on: nothing, parts of members that do not lead, or the leader in a part. */
-static int monitor_look(struct loop *loop)
+static int
+monitor_look(struct loop *loop)
 {
 	int64_t now = loop_now_ns();
 	int sees = SEES_NOTHING;
@@ -74,14 +78,16 @@ static int monitor_look(struct loop *loop)
 	return sees;
 }
 
-static void sleep_ns(long ns)
+static void
+sleep_ns(long ns)
 {
 	struct timespec time = {.tv_nsec = ns};
 
 	nanosleep(&time, NULL);
 }
 
-static void deadline_in(struct timespec *deadline, int64_t ns)
+static void
+deadline_in(struct timespec *deadline, int64_t ns)
 {
 	clock_gettime(CLOCK_MONOTONIC, deadline);
 	ns += deadline->tv_nsec;
@@ -90,7 +96,8 @@ static void deadline_in(struct timespec *deadline, int64_t ns)
 }
 
 /* Sleeps until the loop has waited; while a slow callback runs, for SLOW_TICK_NS at most. */
-static void monitor_sleep(struct loop *loop, uint64_t rounds, bool slow)
+static void
+monitor_sleep(struct loop *loop, uint64_t rounds, bool slow)
 {
 	struct timespec deadline;
 	int error = 0;
@@ -109,7 +116,8 @@ static void monitor_sleep(struct loop *loop, uint64_t rounds, bool slow)
 	pthread_mutex_unlock(&loop->monitor_lock);
 }
 
-void *monitor_main(void *argument)
+void *
+monitor_main(void *argument)
 {
 	struct loop *loop = argument;
 	uint64_t rounds = 0;
@@ -129,7 +137,8 @@ void *monitor_main(void *argument)
 	return NULL;
 }
 
-void monitor_stop(struct loop *loop)
+void
+monitor_stop(struct loop *loop)
 {
 	pthread_mutex_lock(&loop->monitor_lock);
 	atomic_store(&loop->monitor_end, true);

@@ -14,7 +14,8 @@
 
 #define CONNECTION_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
-static struct loop_request *connection_make(struct loop *loop)
+static struct loop_request *
+connection_make(struct loop *loop)
 {
 	struct loop_request *connection = must(calloc(1, sizeof *connection));
 
@@ -25,7 +26,8 @@ static struct loop_request *connection_make(struct loop *loop)
 	return connection;
 }
 
-static struct loop_request *connection_new(struct loop *loop)
+static struct loop_request *
+connection_new(struct loop *loop)
 {
 	struct loop_request *connection;
 
@@ -40,7 +42,8 @@ static struct loop_request *connection_new(struct loop *loop)
 }
 
 /* Connections are never freed before the loop: a stale event may still lead to one. */
-static void connection_close(struct loop_request *connection)
+static void
+connection_close(struct loop_request *connection)
 {
 	struct loop *loop = connection->loop;
 
@@ -60,7 +63,8 @@ static void connection_close(struct loop_request *connection)
 	atomic_fetch_sub(&loop->connection_open, 1);
 }
 
-static bool connection_claim(struct loop_request *connection)
+static bool
+connection_claim(struct loop_request *connection)
 {
 	int claim = CLAIM_FREE;
 
@@ -75,7 +79,8 @@ static bool connection_claim(struct loop_request *connection)
 	return true;
 }
 
-static void connection_release(struct loop_request *connection)
+static void
+connection_release(struct loop_request *connection)
 {
 	struct loop *loop = connection->loop;
 	int claim = CLAIM_BUSY;
@@ -89,7 +94,8 @@ static void connection_release(struct loop_request *connection)
 	}
 }
 
-static void request_end(struct loop_request *request, bool keep)
+static void
+request_end(struct loop_request *request, bool keep)
 {
 	struct loop *loop = request->loop;
 
@@ -105,26 +111,28 @@ static void request_end(struct loop_request *request, bool keep)
 		connection_close(request);
 }
 
-static void request_write(struct loop_request *request, const char *bytes, size_t len)
+static void
+request_write(struct loop_request *request, const char *bytes, size_t len)
 {
 	FCGX_Request *fcgi = &request->fcgi;
 	bool keep = fcgi->keepConnection != 0;
 
 	/* Not FCGX_Finish_r: it might close the descriptor itself, and lingers for 2 s when it does. */
 	while (len > 0) {
-		int some = len < (1u << 20) ? (int) len : 1 << 20;
+		int some = len < (1u << 20) ? (int)len : 1 << 20;
 
 		if (FCGX_PutStr(bytes, some, fcgi->out) != some)
 			break;
 		bytes += some;
-		len -= (size_t) some;
+		len -= (size_t)some;
 	}
 	if (FCGX_FClose(fcgi->err) != 0 || FCGX_FClose(fcgi->out) != 0)
 		keep = false;
 	request_end(request, keep);
 }
 
-static void answer_later(struct loop_request *request, const char *bytes, size_t len)
+static void
+answer_later(struct loop_request *request, const char *bytes, size_t len)
 {
 	struct loop *loop = request->loop;
 
@@ -140,7 +148,8 @@ static void answer_later(struct loop_request *request, const char *bytes, size_t
 		loop_wake(loop);
 }
 
-void loop_finish(struct loop_request *request, const char *bytes, size_t len)
+void
+loop_finish(struct loop_request *request, const char *bytes, size_t len)
 {
 	struct loop *loop = request->loop;
 
@@ -152,7 +161,8 @@ void loop_finish(struct loop_request *request, const char *bytes, size_t len)
 	atomic_fetch_sub(&loop->taken, 1);
 }
 
-void loop_drop(struct loop_request *request)
+void
+loop_drop(struct loop_request *request)
 {
 	struct loop *loop = request->loop;
 
@@ -160,18 +170,21 @@ void loop_drop(struct loop_request *request)
 	atomic_fetch_sub(&loop->taken, 1);
 }
 
-const char *loop_param(const struct loop_request *request, const char *name)
+const char *
+loop_param(const struct loop_request *request, const char *name)
 {
 	return FCGX_GetParam(name, request->fcgi.envp);
 }
 
-const char *loop_body(const struct loop_request *request, size_t *len)
+const char *
+loop_body(const struct loop_request *request, size_t *len)
 {
 	*len = request->body_len;
 	return request->body;
 }
 
-bool loop_alive(const struct loop_request *request)
+bool
+loop_alive(const struct loop_request *request)
 {
 	struct pollfd look = {.fd = request->fd, .events = POLLRDHUP};
 
@@ -180,7 +193,8 @@ bool loop_alive(const struct loop_request *request)
 
 /* --- reading requests --- */
 
-static void body_reserve(struct loop_request *request, size_t more)
+static void
+body_reserve(struct loop_request *request, size_t more)
 {
 	size_t size = request->body_size > 0 ? request->body_size : 1024;
 
@@ -192,7 +206,8 @@ static void body_reserve(struct loop_request *request, size_t more)
 }
 
 /* Reads STDIN to its end: what was left of it would be a protocol error at the next request. */
-static bool body_read(struct loop_request *request)
+static bool
+body_read(struct loop_request *request)
 {
 	FCGX_Stream *in = request->fcgi.in;
 	int64_t until_ms = 0;
@@ -202,26 +217,26 @@ static bool body_read(struct loop_request *request)
 	body_reserve(request, 0);
 	while ((c = FCGX_GetChar(in)) != EOF) {
 		/* What libfcgi has in its buffer by now is got without waiting. */
-		size_t ready = (size_t) (in->stop - in->rdNext);
+		size_t ready = (size_t)(in->stop - in->rdNext);
 
 		if (until_ms == 0)
 			until_ms = loop_now_ms() + IO_SECONDS * 1000;
 		else if (loop_now_ms() > until_ms)
 			return false;
 		if (request->body_len > request->loop->body_max)
-			request->body_len = request->loop->body_max + 1;   /* too long: only read away */
+			request->body_len = request->loop->body_max + 1; /* too long: only read away */
 		body_reserve(request, ready + 1);
-		request->body[request->body_len++] = (char) c;
+		request->body[request->body_len++] = (char)c;
 		if (ready > 0)
-			request->body_len += (size_t) FCGX_GetStr(request->body + request->body_len,
-			                                          (int) ready, in);
+			request->body_len += (size_t)FCGX_GetStr(request->body + request->body_len, (int)ready, in);
 	}
 	request->body[request->body_len] = '\0';
 	return FCGX_GetError(in) == 0;
 }
 
 /* Reads a whole request by libfcgi, blocking.  When it returns false the connection is of no more use. */
-static bool request_read(struct loop_request *request)
+static bool
+request_read(struct loop_request *request)
 {
 	FCGX_Request *fcgi = &request->fcgi;
 
@@ -231,9 +246,9 @@ static bool request_read(struct loop_request *request)
 	 */
 	fcgi->ipcFd = request->fd;
 	fcgi->keepConnection = 1;
-	FCGX_Detach(fcgi);     /* if it closes the connection, then without lingering for 2 s */
+	FCGX_Detach(fcgi); /* if it closes the connection, then without lingering for 2 s */
 	if (FCGX_Accept_r(fcgi) != 0) {
-		request->fd = -1;  /* libfcgi has closed it */
+		request->fd = -1; /* libfcgi has closed it */
 		return false;
 	}
 	if (body_read(request))
@@ -243,7 +258,8 @@ static bool request_read(struct loop_request *request)
 }
 
 /* Is there something to read?  Closes or releases the connection otherwise. */
-static bool connection_look(struct loop_request *connection)
+static bool
+connection_look(struct loop_request *connection)
 {
 	ssize_t got;
 	char byte;
@@ -260,7 +276,8 @@ static bool connection_look(struct loop_request *connection)
 	return false;
 }
 
-static void request_serve(struct loop_request *request)
+static void
+request_serve(struct loop_request *request)
 {
 	static const char too_long[] = "Status: 413 Content Too Large\r\n\r\n";
 	struct loop *loop = request->loop;
@@ -285,7 +302,8 @@ static void request_serve(struct loop_request *request)
  * `fetch`: the epoll_wait that the event came from.  If the connection has been read from since, or is not
  * the one it was, the event may be stale, and reading would wait.
  */
-void connection_ready(struct loop_request *connection, unsigned events, uint64_t fetch)
+void
+connection_ready(struct loop_request *connection, unsigned events, uint64_t fetch)
 {
 	bool stale;
 
@@ -299,7 +317,8 @@ void connection_ready(struct loop_request *connection, unsigned events, uint64_t
 
 /* --- accepting, draining --- */
 
-void connection_add(struct loop *loop, int fd)
+void
+connection_add(struct loop *loop, int fd)
 {
 	struct loop_request *connection = connection_new(loop);
 	struct timeval io = {.tv_sec = IO_SECONDS};
@@ -313,7 +332,8 @@ void connection_add(struct loop *loop, int fd)
 	loop_epoll(loop, EPOLL_CTL_ADD, fd, CONNECTION_EVENTS, connection);
 }
 
-void connection_drain(struct loop_request *connection)
+void
+connection_drain(struct loop_request *connection)
 {
 	struct pollfd look = {.events = POLLIN};
 	int claim = CLAIM_FREE;
@@ -327,7 +347,8 @@ void connection_drain(struct loop_request *connection)
 		connection_close(connection);
 }
 
-void connections_free(struct loop *loop)
+void
+connections_free(struct loop *loop)
 {
 	for (int i = 0; i < loop->connection_made; i++) {
 		struct loop_request *connection = loop->connections[i];
@@ -341,7 +362,8 @@ void connections_free(struct loop *loop)
 /* --- large answers --- */
 
 /* The next answer that waits; NULL: none. */
-static struct loop_request *answer_take(struct loop *loop)
+static struct loop_request *
+answer_take(struct loop *loop)
 {
 	struct loop_request *request;
 
@@ -357,7 +379,8 @@ static struct loop_request *answer_take(struct loop *loop)
 }
 
 /* Writes the large answers; false when the loop was handed to another thread meanwhile. */
-bool answers_write(struct member *member)
+bool
+answers_write(struct member *member)
 {
 	struct loop *loop = member->loop;
 	struct loop_request *request;

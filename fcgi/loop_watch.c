@@ -5,7 +5,8 @@
 #include "log.h"
 
 /* Under the lock. */
-static struct watch *watch_find(struct loop *loop, int fd)
+static struct watch *
+watch_find(struct loop *loop, int fd)
 {
 	struct watch *watch = loop->watches;
 
@@ -14,7 +15,8 @@ static struct watch *watch_find(struct loop *loop, int fd)
 	return watch;
 }
 
-void loop_watch(struct loop *loop, int fd, unsigned events, loop_ready_fn *ready, void *context)
+void
+loop_watch(struct loop *loop, int fd, unsigned events, loop_ready_fn *ready, void *context)
 {
 	struct watch *watch;
 
@@ -33,7 +35,8 @@ void loop_watch(struct loop *loop, int fd, unsigned events, loop_ready_fn *ready
 	pthread_mutex_unlock(&loop->lock);
 }
 
-void loop_rewatch(struct loop *loop, int fd, unsigned events)
+void
+loop_rewatch(struct loop *loop, int fd, unsigned events)
 {
 	struct watch *watch;
 
@@ -44,7 +47,8 @@ void loop_rewatch(struct loop *loop, int fd, unsigned events)
 	pthread_mutex_unlock(&loop->lock);
 }
 
-void loop_unwatch(struct loop *loop, int fd)
+void
+loop_unwatch(struct loop *loop, int fd)
 {
 	struct watch *watch;
 
@@ -57,7 +61,8 @@ void loop_unwatch(struct loop *loop, int fd)
 	pthread_mutex_unlock(&loop->lock);
 }
 
-void watch_ready(struct loop *loop, struct watch *watch, unsigned events)
+void
+watch_ready(struct loop *loop, struct watch *watch, unsigned events)
 {
 	loop_ready_fn *ready;
 	void *context;
@@ -72,7 +77,8 @@ void watch_ready(struct loop *loop, struct watch *watch, unsigned events)
 		ready(context, fd, events);
 }
 
-void watches_free(struct loop *loop)
+void
+watches_free(struct loop *loop)
 {
 	while (loop->watches != NULL) {
 		struct watch *watch = loop->watches;

@@ -15,22 +15,26 @@
 #define SEANCE_VERSION "0.1.0"
 #endif
 
-static int help(const char *program)
+static int
+help(const char *program)
 {
-	printf("usage: %s COMMAND [--NAME=VALUE ...]\n"
-	       "\n"
-	       "  serve         serves the channels behind nginx until SIGTERM; SIGHUP: replaces the worker\n"
-	       "                process by the program as it is on disk now, without a client noticing\n"
-	       "  show TOPIC    the state of a shared topic, as JSON\n"
-	       "  log TOPIC     what happened to a topic, one JSON object a line\n"
-	       "  help, version\n"
-	       "\n"
-	       "options:\n", program);
+	printf(
+		"usage: %s COMMAND [--NAME=VALUE ...]\n"
+		"\n"
+		"  serve         serves the channels behind nginx until SIGTERM; SIGHUP: replaces the worker\n"
+		"                process by the program as it is on disk now, without a client noticing\n"
+		"  show TOPIC    the state of a shared topic, as JSON\n"
+		"  log TOPIC     what happened to a topic, one JSON object a line\n"
+		"  help, version\n"
+		"\n"
+		"options:\n",
+		program);
 	options_help();
 	return 0;
 }
 
-static int bad_usage(const char *program, const char *what)
+static int
+bad_usage(const char *program, const char *what)
 {
 	fprintf(stderr, "seance: %s; try `%s help`\n", what, program);
 	return 2;
@@ -38,7 +42,8 @@ static int bad_usage(const char *program, const char *what)
 
 typedef int topic_command(const struct options *options, const char *topic);
 
-static int run_topic(topic_command *command, int argc, char **argv)
+static int
+run_topic(topic_command *command, int argc, char **argv)
 {
 	struct options options;
 
@@ -49,8 +54,9 @@ static int run_topic(topic_command *command, int argc, char **argv)
 	return command(&options, argv[2]);
 }
 
-int seance_main(int argc, char **argv, seance_connect_fn *on_connect,
-                const struct seance_channel *const *channels)
+int
+seance_main(int argc, char **argv, seance_connect_fn *on_connect,
+            const struct seance_channel *const *channels)
 {
 	const char *command = argc > 1 ? argv[1] : "help";
 	bool serve = strcmp(command, "serve") == 0;

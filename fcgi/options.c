@@ -26,8 +26,9 @@ struct setting {
 static const struct setting settings[] = {
 	{"dir", TEXT, AT(dir), 0, 0, "run", "directory of seance.db, the sockets and pid files"},
 	{"durability", DURABILITY, AT(durability), 0, 0, "full",
-	 "full: what a client has seen survives a power cut; normal: faster on slow disks"},
-	{"origins", TEXT, AT(origins), 0, 0, "", "origins allowed besides the host's own: \"//example.com //*.example.org\""},
+     "full: what a client has seen survives a power cut; normal: faster on slow disks"},
+	{"origins", TEXT, AT(origins), 0, 0, "",
+     "origins allowed besides the host's own: \"//example.com //*.example.org\""},
 	{"max-sockets", INT, AT(max_sockets), 1, INT_MAX, "100000", "clients at once"},
 	{"max-sockets-per-address", INT, AT(max_sockets_per_address), 1, INT_MAX, "20000", "of one address"},
 	{"max-joins", INT, AT(max_joins), 1, INT_MAX, "100", "topics joined by one client"},
@@ -35,17 +36,21 @@ static const struct setting settings[] = {
 	{"state-bytes", SIZE, AT(state_bytes), 1, INT_MAX, "16777216", "size of one state as JSON text"},
 	{"cache-bytes", SIZE, AT(cache_bytes), 0, INT64_MAX, "67108864", "states kept in memory"},
 	{"log-rows", LONG, AT(log_rows), 1, LONG_MAX, "100000", "rows of the log that are kept"},
-	{"grace", INT, AT(grace_s), 1, 86400, "60", "seconds after which a client that no nginx worker lists is gone"},
-	{"callback-seconds", INT, AT(callback_s), 0, 86400, "10", "a callback that runs longer ends the process; 0: no limit"},
+	{"grace", INT, AT(grace_s), 1, 86400, "60",
+     "seconds after which a client that no nginx worker lists is gone"},
+	{"callback-seconds", INT, AT(callback_s), 0, 86400, "10",
+     "a callback that runs longer ends the process; 0: no limit"},
 	{"spares", INT, AT(spares), 0, 1000, "8", "threads that may stand in while callbacks block"},
-	{"socket-mode", MODE, AT(socket_mode), 0, 0777, "0660", "mode of the sockets (octal): nginx's workers must be able to connect"},
+	{"socket-mode", MODE, AT(socket_mode), 0, 0777, "0660",
+     "mode of the sockets (octal): nginx's workers must be able to connect"},
 };
 
 #define SETTINGS (sizeof settings / sizeof settings[0])
 
-static bool set_number(struct options *options, const struct setting *setting, const char *value)
+static bool
+set_number(struct options *options, const struct setting *setting, const char *value)
 {
-	void *place = (char *) options + setting->offset;
+	void *place = (char *)options + setting->offset;
 	int base = setting->kind == MODE ? 8 : 10;
 	int64_t number;
 	char *end;
@@ -58,15 +63,16 @@ static bool set_number(struct options *options, const struct setting *setting, c
 	if (errno != 0 || *end != '\0' || number < setting->least || number > setting->most)
 		return false;
 	if (setting->kind == LONG)
-		*(long *) place = (long) number;
+		*(long *)place = (long)number;
 	else if (setting->kind == SIZE)
-		*(size_t *) place = (size_t) number;
+		*(size_t *)place = (size_t)number;
 	else
-		*(int *) place = (int) number;
+		*(int *)place = (int)number;
 	return true;
 }
 
-static bool set_durability(struct options *options, const char *value)
+static bool
+set_durability(struct options *options, const char *value)
 {
 	if (strcmp(value, "full") == 0)
 		options->durability = STORE_FULLY;
@@ -77,24 +83,27 @@ static bool set_durability(struct options *options, const char *value)
 	return true;
 }
 
-static bool set(struct options *options, const struct setting *setting, const char *value)
+static bool
+set(struct options *options, const struct setting *setting, const char *value)
 {
 	if (setting->kind == DURABILITY)
 		return set_durability(options, value);
 	if (setting->kind != TEXT)
 		return set_number(options, setting, value);
-	*(const char **) (void *) ((char *) options + setting->offset) = value;
+	*(const char **)(void *)((char *)options + setting->offset) = value;
 	return true;
 }
 
-void options_default(struct options *options)
+void
+options_default(struct options *options)
 {
 	memset(options, 0, sizeof *options);
 	for (size_t i = 0; i < SETTINGS; i++)
 		set(options, &settings[i], settings[i].preset);
 }
 
-static const struct setting *setting_find(const char *name, size_t len)
+static const struct setting *
+setting_find(const char *name, size_t len)
 {
 	for (size_t i = 0; i < SETTINGS; i++)
 		if (strlen(settings[i].name) == len && memcmp(settings[i].name, name, len) == 0)
@@ -102,7 +111,8 @@ static const struct setting *setting_find(const char *name, size_t len)
 	return NULL;
 }
 
-static bool say_bad_value(const struct setting *setting, const char *value)
+static bool
+say_bad_value(const struct setting *setting, const char *value)
 {
 	if (setting->kind == DURABILITY)
 		fprintf(stderr, "seance: --%s must be full or normal, not \"%s\"\n", setting->name, value);
@@ -115,7 +125,8 @@ static bool say_bad_value(const struct setting *setting, const char *value)
 	return false;
 }
 
-static bool read_one(struct options *options, const char *argument)
+static bool
+read_one(struct options *options, const char *argument)
 {
 	const char *equals = strchr(argument, '=');
 	const struct setting *setting;
@@ -124,8 +135,8 @@ static bool read_one(struct options *options, const char *argument)
 		fprintf(stderr, "seance: \"%s\" is not an option; options look like --name=value\n", argument);
 		return false;
 	}
-	setting = setting_find(argument + 2, equals != NULL ? (size_t) (equals - argument) - 2
-	                                                    : strlen(argument + 2));
+	setting = setting_find(argument + 2,
+	                       equals != NULL ? (size_t)(equals - argument) - 2 : strlen(argument + 2));
 	if (setting == NULL) {
 		fprintf(stderr, "seance: there is no option %s; `help` lists them\n", argument);
 		return false;
@@ -137,7 +148,8 @@ static bool read_one(struct options *options, const char *argument)
 	return set(options, setting, equals + 1) || say_bad_value(setting, equals + 1);
 }
 
-bool options_read(struct options *options, int argc, char **argv, int first)
+bool
+options_read(struct options *options, int argc, char **argv, int first)
 {
 	options_default(options);
 	for (int i = first; i < argc; i++)
@@ -150,7 +162,8 @@ bool options_read(struct options *options, int argc, char **argv, int first)
 	return true;
 }
 
-void options_help(void)
+void
+options_help(void)
 {
 	for (size_t i = 0; i < SETTINGS; i++)
 		printf("  --%s=%s\n        %s\n", settings[i].name, settings[i].preset, settings[i].help);

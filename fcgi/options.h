@@ -10,20 +10,20 @@
 #include "store.h"
 
 struct options {
-	const char *dir;                     /* --dir=run: seance.db, sockets, pid files */
-	enum store_durability durability;    /* --durability=full|normal */
-	const char *origins;                 /* --origins="//a.example //b.example": allowed besides the host */
-	int max_sockets;                     /* --max-sockets=100000 */
-	int max_sockets_per_address;         /* --max-sockets-per-address=20000 */
-	int max_joins;                       /* --max-joins=100, per socket */
-	size_t message_bytes;                /* --message-bytes=1048576 */
-	size_t state_bytes;                  /* --state-bytes=16777216, of one state as text */
-	size_t cache_bytes;                  /* --cache-bytes=67108864, of states kept in memory */
-	long log_rows;                       /* --log-rows=100000 kept */
-	int grace_s;                         /* --grace=60: a socket that no nginx worker lists is ended */
-	int callback_s;                      /* --callback-seconds=10: a callback that runs longer ends the process; 0: none */
-	int spares;                          /* --spares=8: threads that may stand in for the loop */
-	int socket_mode;                     /* --socket-mode=0660, of program.sock and link.sock */
+	const char *dir;                  /* --dir=run: seance.db, sockets, pid files */
+	enum store_durability durability; /* --durability=full|normal */
+	const char *origins;              /* --origins="//a.example //b.example": allowed besides the host */
+	int max_sockets;                  /* --max-sockets=100000 */
+	int max_sockets_per_address;      /* --max-sockets-per-address=20000 */
+	int max_joins;                    /* --max-joins=100, per socket */
+	size_t message_bytes;             /* --message-bytes=1048576 */
+	size_t state_bytes;               /* --state-bytes=16777216, of one state as text */
+	size_t cache_bytes;               /* --cache-bytes=67108864, of states kept in memory */
+	long log_rows;                    /* --log-rows=100000 kept */
+	int grace_s;                      /* --grace=60: a socket that no nginx worker lists is ended */
+	int callback_s;  /* --callback-seconds=10: a callback that runs longer ends the process; 0: none */
+	int spares;      /* --spares=8: threads that may stand in for the loop */
+	int socket_mode; /* --socket-mode=0660, of program.sock and link.sock */
 };
 
 /* options_default - all settings as they are when nothing is said */

@@ -11,12 +11,12 @@
 /* --- names --- */
 
 struct vocabulary {
-	const char *event_prefix;   /* of an event from the client */
-	const char *event;          /* the form with {type, payload}; NULL: there is none */
+	const char *event_prefix; /* of an event from the client */
+	const char *event;        /* the form with {type, payload}; NULL: there is none */
 	const char *refresh;
 	const char *change;
 	const char *patch;
-	const char *operations;     /* member of a patch */
+	const char *operations; /* member of a patch */
 	const char *error;
 };
 
@@ -49,7 +49,7 @@ vocabulary_of(int format)
 
 struct frame {
 	struct buffer *out;
-	size_t start;   /* of its head */
+	size_t start; /* of its head */
 	int format;
 	const char *ref;
 	const char *topic;
@@ -63,8 +63,8 @@ add_string(struct buffer *out, const char *text)
 
 /* Everything before the payload.  topic and event are plain text, the references are JSON. */
 static struct frame
-frame_begin(struct buffer *out, int format, const char *join_ref, const char *ref,
-            const char *topic, const char *event)
+frame_begin(struct buffer *out, int format, const char *join_ref, const char *ref, const char *topic,
+            const char *event)
 {
 	struct frame frame = {out, out->len, format, ref, topic};
 	buffer_add(out, "TEXT 00000000\r\n", PHOENIX_HEAD);
@@ -115,8 +115,8 @@ add_value(struct buffer *out, json_object *value)
 }
 
 static void
-frame_reply(struct buffer *out, int format, const char *join_ref, const char *ref,
-            const char *topic, const char *status, json_object *response)
+frame_reply(struct buffer *out, int format, const char *join_ref, const char *ref, const char *topic,
+            const char *status, json_object *response)
 {
 	struct frame frame = frame_begin(out, format, join_ref, ref, topic, "phx_reply");
 	buffer_add_text(out, "{\"status\":\"");
@@ -131,8 +131,8 @@ frame_reply(struct buffer *out, int format, const char *join_ref, const char *re
 }
 
 static void
-frame_empty(struct buffer *out, int format, const char *join_ref, const char *ref,
-            const char *topic, const char *event)
+frame_empty(struct buffer *out, int format, const char *join_ref, const char *ref, const char *topic,
+            const char *event)
 {
 	struct frame frame = frame_begin(out, format, join_ref, ref, topic, event);
 	buffer_add_text(out, "{}");
@@ -191,8 +191,7 @@ add_event(struct buffer *out, int format, const struct record *record, const cha
 }
 
 static int
-add_events(struct buffer *out, int format, const struct record *record, const char *join_ref,
-           bool own)
+add_events(struct buffer *out, int format, const struct record *record, const char *join_ref, bool own)
 {
 	json_object *events = json_read(record->row.events);
 	int count = 0;
@@ -211,8 +210,7 @@ static int
 add_patch(struct buffer *out, int format, const struct record *record, const char *join_ref)
 {
 	const struct vocabulary *words = vocabulary_of(format);
-	struct frame frame =
-		frame_begin(out, format, join_ref, "null", record->topic, words->patch);
+	struct frame frame = frame_begin(out, format, join_ref, "null", record->topic, words->patch);
 	buffer_add_text(out, "{\"");
 	buffer_add_text(out, words->operations);
 	buffer_add_text(out, "\":");
@@ -228,8 +226,8 @@ static int
 add_state(struct buffer *out, int format, const struct record *record, const char *join_ref)
 {
 	const char *state = record_state(record);
-	struct frame frame = frame_begin(out, format, join_ref, "null", record->topic,
-	                                 vocabulary_of(format)->change);
+	struct frame frame =
+		frame_begin(out, format, join_ref, "null", record->topic, vocabulary_of(format)->change);
 	buffer_add_text(out, "{\"state\":");
 	buffer_add_text(out, state ? state : "null");
 	buffer_add_text(out, ",\"version\":");
@@ -243,8 +241,8 @@ static int
 add_error(struct buffer *out, int format, const struct record *record, const char *join_ref,
           json_object *error)
 {
-	struct frame frame = frame_begin(out, format, join_ref, "null", record->topic,
-	                                 vocabulary_of(format)->error);
+	struct frame frame =
+		frame_begin(out, format, join_ref, "null", record->topic, vocabulary_of(format)->error);
 	if (format & PHOENIX_LIVE_STATE && !json_object_object_get(error, "type"))
 		json_object_object_add(error, "type", json_object_new_string("error"));
 	add_value(out, error);
@@ -262,8 +260,8 @@ add_ending(struct buffer *out, int format, const struct record *record, const ch
 
 /* What the join's row says besides: see join_detail in channel/message.c. */
 struct join_detail {
-	json_object *all;       /* owned */
-	const char *close;      /* join_ref of the join that was replaced; NULL: none */
+	json_object *all;  /* owned */
+	const char *close; /* join_ref of the join that was replaced; NULL: none */
 	json_object *refused, *error;
 	bool is_refused, is_error, is_crash;
 };
@@ -309,8 +307,8 @@ add_join(struct buffer *out, int format, const struct record *record, const char
 	else if (detail.is_crash)
 		count += add_ending(out, format, record, join_ref, "phx_error");
 	else if (!detail.is_refused)
-		count += add_events(out, format, record, join_ref, true) +
-		         add_state(out, format, record, join_ref);
+		count +=
+			add_events(out, format, record, join_ref, true) + add_state(out, format, record, join_ref);
 	json_object_put(detail.all);
 	return count;
 }
@@ -328,8 +326,7 @@ phoenix_commit(struct buffer *out, int format, const struct record *record, bool
 	const char *join_ref = own && record->row.join_ref ? record->row.join_ref : "null";
 	switch (record->row.kind) {
 	case STORE_EVENT:
-		return add_events(out, format, record, join_ref, own) +
-		       add_patch(out, format, record, join_ref);
+		return add_events(out, format, record, join_ref, own) + add_patch(out, format, record, join_ref);
 	case STORE_JOIN:
 		return add_join(out, format, record, join_ref);
 	case STORE_LEAVE:
@@ -350,8 +347,7 @@ phoenix_outcome(struct buffer *out, int format, const struct message *message)
 	const char *join_ref = message->join_ref;
 	switch (message->outcome) {
 	case OUTCOME_REFUSED:
-		frame_reply(out, format, join_ref, message->ref, message->topic, "error",
-		            message->reason);
+		frame_reply(out, format, join_ref, message->ref, message->topic, "error", message->reason);
 		break;
 	case OUTCOME_UNMATCHED:
 		frame_reason(out, format, "null", message, "unmatched topic");
@@ -379,7 +375,7 @@ phoenix_outcome(struct buffer *out, int format, const struct message *message)
 
 /* The parts of a frame; borrowed from whole but for the payload, which the caller takes. */
 struct parts {
-	json_object *whole;   /* owned */
+	json_object *whole; /* owned */
 	json_object *join_ref, *ref, *topic, *event, *payload;
 };
 
@@ -526,11 +522,9 @@ read_event(int format, struct message *message, const char *event)
 
 /* A topic that is no string is nobody's: it is echoed as it came. */
 static void
-reply_to_odd_topic(struct buffer *reply, int format, const struct message *message,
-                   json_object *topic)
+reply_to_odd_topic(struct buffer *reply, int format, const struct message *message, json_object *topic)
 {
-	static const char error[] =
-		"{\"status\":\"error\",\"response\":{\"reason\":\"unmatched topic\"}}";
+	static const char error[] = "{\"status\":\"error\",\"response\":{\"reason\":\"unmatched topic\"}}";
 	struct buffer frame = {0};
 	char head[PHOENIX_HEAD + 1];
 	const char *name = json_text(topic, NULL);

@@ -14,13 +14,13 @@
 
 /* What is spoken on a socket: bits. */
 enum phoenix_format {
-	PHOENIX_V1 = 1,           /* frames are objects; else version 2: arrays */
-	PHOENIX_LIVE_STATE = 2,   /* names of phx-live-state; else those of Seance */
-	PHOENIX_FORMATS = 4,      /* how many there are */
+	PHOENIX_V1 = 1,         /* frames are objects; else version 2: arrays */
+	PHOENIX_LIVE_STATE = 2, /* names of phx-live-state; else those of Seance */
+	PHOENIX_FORMATS = 4,    /* how many there are */
 };
 
 /* Bytes around a frame in the form of websocket_events. */
-#define PHOENIX_HEAD 15   /* "TEXT xxxxxxxx\r\n" */
+#define PHOENIX_HEAD 15 /* "TEXT xxxxxxxx\r\n" */
 #define PHOENIX_TAIL 2
 
 /*

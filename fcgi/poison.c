@@ -29,7 +29,7 @@ struct suspect {
 struct page {
 	struct slot slots[POISON_SLOTS];
 	struct suspect suspects[POISON_SUSPECTS];
-	atomic_uint count;   /* suspects ever added */
+	atomic_uint count; /* suspects ever added */
 };
 
 struct poison {
@@ -37,7 +37,8 @@ struct poison {
 	struct page *page;
 };
 
-static void name_copy(char *to, const char *name)
+static void
+name_copy(char *to, const char *name)
 {
 	size_t len = strnlen(name, POISON_NAME - 1);
 
@@ -45,13 +46,14 @@ static void name_copy(char *to, const char *name)
 	to[len] = '\0';
 }
 
-struct poison *poison_map(int fd)
+struct poison *
+poison_map(int fd)
 {
 	struct poison *poison;
 	struct stat info;
 	void *page;
 
-	if (fstat(fd, &info) != 0 || info.st_size < (off_t) sizeof(struct page))
+	if (fstat(fd, &info) != 0 || info.st_size < (off_t)sizeof(struct page))
 		return NULL;
 	page = mmap(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (page == MAP_FAILED)
@@ -62,24 +64,27 @@ struct poison *poison_map(int fd)
 	return poison;
 }
 
-struct poison *poison_new(void)
+struct poison *
+poison_new(void)
 {
 	struct poison *poison = NULL;
 	int fd = memfd_create("seance-poison", MFD_CLOEXEC);
 
-	if (fd >= 0 && ftruncate(fd, (off_t) sizeof(struct page)) == 0)
+	if (fd >= 0 && ftruncate(fd, (off_t)sizeof(struct page)) == 0)
 		poison = poison_map(fd);
 	if (poison == NULL)
 		log_die("no shared memory: %s", strerror(errno));
 	return poison;
 }
 
-int poison_fd(const struct poison *poison)
+int
+poison_fd(const struct poison *poison)
 {
 	return poison->fd;
 }
 
-void poison_free(struct poison *poison)
+void
+poison_free(struct poison *poison)
 {
 	if (poison == NULL)
 		return;
@@ -88,7 +93,8 @@ void poison_free(struct poison *poison)
 	free(poison);
 }
 
-int poison_enter(struct poison *poison, const char *name, int64_t number)
+int
+poison_enter(struct poison *poison, const char *name, int64_t number)
 {
 	for (int i = 0; i < POISON_SLOTS; i++) {
 		struct slot *slot = &poison->page->slots[i];
@@ -105,20 +111,23 @@ int poison_enter(struct poison *poison, const char *name, int64_t number)
 	return -1;
 }
 
-void poison_leave(struct poison *poison, int slot)
+void
+poison_leave(struct poison *poison, int slot)
 {
 	if (slot >= 0)
 		atomic_store(&poison->page->slots[slot].state, SLOT_FREE);
 }
 
-static unsigned suspects_kept(const struct page *page)
+static unsigned
+suspects_kept(const struct page *page)
 {
 	unsigned count = atomic_load_explicit(&page->count, memory_order_acquire);
 
 	return count < POISON_SUSPECTS ? count : POISON_SUSPECTS;
 }
 
-static struct suspect *suspect_find(struct page *page, const char *name, int64_t number)
+static struct suspect *
+suspect_find(struct page *page, const char *name, int64_t number)
 {
 	unsigned kept = suspects_kept(page);
 
@@ -131,7 +140,8 @@ static struct suspect *suspect_find(struct page *page, const char *name, int64_t
 	return NULL;
 }
 
-static void suspect_add(struct page *page, const struct slot *slot)
+static void
+suspect_add(struct page *page, const struct slot *slot)
 {
 	struct suspect *suspect = suspect_find(page, slot->name, slot->number);
 	unsigned count = atomic_load(&page->count);
@@ -148,7 +158,8 @@ static void suspect_add(struct page *page, const struct slot *slot)
 	atomic_store(&page->count, count + 1 < 2 * POISON_SUSPECTS ? count + 1 : POISON_SUSPECTS);
 }
 
-static void slots_clear(struct page *page, bool suspected)
+static void
+slots_clear(struct page *page, bool suspected)
 {
 	for (int i = 0; i < POISON_SLOTS; i++) {
 		struct slot *slot = &page->slots[i];
@@ -159,17 +170,20 @@ static void slots_clear(struct page *page, bool suspected)
 	}
 }
 
-void poison_bury(struct poison *poison)
+void
+poison_bury(struct poison *poison)
 {
 	slots_clear(poison->page, true);
 }
 
-void poison_forget(struct poison *poison)
+void
+poison_forget(struct poison *poison)
 {
 	slots_clear(poison->page, false);
 }
 
-int poison_deaths(const struct poison *poison, const char *name, int64_t number)
+int
+poison_deaths(const struct poison *poison, const char *name, int64_t number)
 {
 	const struct suspect *suspect = suspect_find(poison->page, name, number);
 

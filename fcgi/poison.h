@@ -10,10 +10,10 @@
 
 #include <stdint.h>
 
-#define POISON_DEATHS   2    /* workers that a message may kill */
-#define POISON_SLOTS    64   /* callbacks that may run at once */
-#define POISON_SUSPECTS 256  /* messages remembered; the oldest is forgotten first */
-#define POISON_NAME     80   /* bytes of a name that count, with its NUL */
+#define POISON_DEATHS   2   /* workers that a message may kill */
+#define POISON_SLOTS    64  /* callbacks that may run at once */
+#define POISON_SUSPECTS 256 /* messages remembered; the oldest is forgotten first */
+#define POISON_NAME     80  /* bytes of a name that count, with its NUL */
 
 struct poison;
 

@@ -14,26 +14,29 @@
 
 #include "log.h"
 
-#define BACKLOG      1024
-#define STALE_TRIES  120    /* of 50 ms: a worker whose supervisor was killed drains for 5 s */
-#define PATH_SIZE    4096
+#define BACKLOG     1024
+#define STALE_TRIES 120 /* of 50 ms: a worker whose supervisor was killed drains for 5 s */
+#define PATH_SIZE   4096
 
-static bool path_of(const struct run_dir *run, const char *name, char *path)
+static bool
+path_of(const struct run_dir *run, const char *name, char *path)
 {
 	int len = snprintf(path, PATH_SIZE, "%s/%s", run->dir, name);
 
 	return len > 0 && len < PATH_SIZE;
 }
 
-static bool socket_address(const struct run_dir *run, const char *name, struct sockaddr_un *address)
+static bool
+socket_address(const struct run_dir *run, const char *name, struct sockaddr_un *address)
 {
 	char path[PATH_SIZE];
 
 	memset(address, 0, sizeof *address);
 	address->sun_family = AF_UNIX;
 	if (!path_of(run, name, path) || strlen(path) >= sizeof address->sun_path) {
-		log_line("the path %s/%s is longer than the %zu bytes that a unix socket may have: choose a shorter --dir",
-		         run->dir, name, sizeof address->sun_path - 1);
+		log_line(
+			"the path %s/%s is longer than the %zu bytes that a unix socket may have: choose a shorter --dir",
+			run->dir, name, sizeof address->sun_path - 1);
 		return false;
 	}
 	memcpy(address->sun_path, path, strlen(path) + 1);
@@ -42,7 +45,8 @@ static bool socket_address(const struct run_dir *run, const char *name, struct s
 
 /* --- the lock --- */
 
-static void say_running(int fd)
+static void
+say_running(int fd)
 {
 	char pid[16] = "";
 	ssize_t len = pread(fd, pid, sizeof pid - 1, 0);
@@ -51,13 +55,15 @@ static void say_running(int fd)
 	log_line("it runs already (process %s)", pid);
 }
 
-static bool pid_write(int fd, pid_t pid)
+static bool
+pid_write(int fd, pid_t pid)
 {
-	return ftruncate(fd, 0) == 0 && dprintf(fd, "%d\n", (int) pid) > 0;
+	return ftruncate(fd, 0) == 0 && dprintf(fd, "%d\n", (int)pid) > 0;
 }
 
 /* Is path still the file that fd has locked?  A supervisor that ends removes it. */
-static bool same_file(int fd, const char *path)
+static bool
+same_file(int fd, const char *path)
 {
 	struct stat opened;
 	struct stat named;
@@ -66,7 +72,8 @@ static bool same_file(int fd, const char *path)
 	       opened.st_dev == named.st_dev;
 }
 
-static bool lock(struct run_dir *run)
+static bool
+lock(struct run_dir *run)
 {
 	char path[PATH_SIZE];
 
@@ -97,17 +104,20 @@ static bool lock(struct run_dir *run)
 
 /* --- sockets --- */
 
-static bool somebody_listens(const struct sockaddr_un *address)
+static bool
+somebody_listens(const struct sockaddr_un *address)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool listens = connect(fd, (const struct sockaddr *) address, sizeof *address) == 0 || errno == EAGAIN;
+	bool listens =
+		connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN;
 
 	close(fd);
 	return listens;
 }
 
 /* Removes a socket that was left behind; false when it is in use. */
-static bool stale_remove(const struct sockaddr_un *address)
+static bool
+stale_remove(const struct sockaddr_un *address)
 {
 	const struct timespec pause = {.tv_nsec = 50000000};
 
@@ -119,11 +129,12 @@ static bool stale_remove(const struct sockaddr_un *address)
 	return unlink(address->sun_path) == 0 || errno == ENOENT;
 }
 
-static int listen_at(const struct sockaddr_un *address, int mode)
+static int
+listen_at(const struct sockaddr_un *address, int mode)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	mode_t before = umask(0777 & ~(mode_t) mode);
-	bool bound = fd >= 0 && bind(fd, (const struct sockaddr *) address, sizeof *address) == 0;
+	mode_t before = umask(0777 & ~(mode_t)mode);
+	bool bound = fd >= 0 && bind(fd, (const struct sockaddr *)address, sizeof *address) == 0;
 	int error = errno;
 
 	umask(before);
@@ -136,7 +147,8 @@ static int listen_at(const struct sockaddr_un *address, int mode)
 	return -1;
 }
 
-static int socket_open(const struct run_dir *run, const char *name, int mode)
+static int
+socket_open(const struct run_dir *run, const char *name, int mode)
 {
 	struct sockaddr_un address;
 
@@ -151,7 +163,8 @@ static int socket_open(const struct run_dir *run, const char *name, int mode)
 
 /* --- life --- */
 
-static void remove_name(const struct run_dir *run, const char *name)
+static void
+remove_name(const struct run_dir *run, const char *name)
 {
 	char path[PATH_SIZE];
 
@@ -159,11 +172,12 @@ static void remove_name(const struct run_dir *run, const char *name)
 		unlink(path);
 }
 
-bool run_dir_open(struct run_dir *run, const char *dir, int mode)
+bool
+run_dir_open(struct run_dir *run, const char *dir, int mode)
 {
 	struct sockaddr_un unused;
 
-	*run = (struct run_dir) {.dir = dir, .lock_fd = -1, .program_fd = -1, .link_fd = -1};
+	*run = (struct run_dir){.dir = dir, .lock_fd = -1, .program_fd = -1, .link_fd = -1};
 	if (!socket_address(run, "program.sock", &unused))
 		return false;
 	if (mkdir(dir, 0755) != 0 && errno != EEXIST) {
@@ -181,7 +195,8 @@ bool run_dir_open(struct run_dir *run, const char *dir, int mode)
 	return false;
 }
 
-void run_dir_serves(const struct run_dir *run, pid_t worker)
+void
+run_dir_serves(const struct run_dir *run, pid_t worker)
 {
 	char path[PATH_SIZE];
 	char new_path[PATH_SIZE];
@@ -199,7 +214,8 @@ void run_dir_serves(const struct run_dir *run, pid_t worker)
 		log_line("%s: %s", path, strerror(errno));
 }
 
-void run_dir_close(struct run_dir *run)
+void
+run_dir_close(struct run_dir *run)
 {
 	if (run->program_fd >= 0) {
 		close(run->program_fd);

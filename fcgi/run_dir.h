@@ -13,10 +13,10 @@
 #include <sys/types.h>
 
 struct run_dir {
-	const char *dir;   /* borrowed */
+	const char *dir; /* borrowed */
 	int lock_fd;
-	int program_fd;    /* listening */
-	int link_fd;       /* listening */
+	int program_fd; /* listening */
+	int link_fd;    /* listening */
 };
 
 /*

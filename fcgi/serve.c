@@ -14,7 +14,7 @@
 #include "server.h"
 #include "websocket_events.h"
 
-#define MARKS_MS     60000              /* a message can be sent again for nginx's deadline of 30 s, and then some */
+#define MARKS_MS     60000 /* a message can be sent again for nginx's deadline of 30 s, and then some */
 #define LINK_OUT_MAX (64 * 1024 * 1024) /* bytes that may wait for a link */
 #define HOUSE_MS     1000
 #define FLUSH_MS     2000
@@ -87,8 +87,8 @@ read_message(struct loop_request *request, struct socket *socket)
 	message->socket = socket;
 	socket->users++;
 	if (body_event(request, &event) &&
-	    phoenix_parse((int)socket->row.format, event.type == EVENTS_BINARY,
-	                  (const char *)event.data, event.len, message, &message->reply, &why)) {
+	    phoenix_parse((int)socket->row.format, event.type == EVENTS_BINARY, (const char *)event.data,
+	                  event.len, message, &message->reply, &why)) {
 		message->request = request;
 		return message;
 	}

@@ -11,13 +11,13 @@
 /* What the supervisor hands to a worker process. */
 struct serve_setup {
 	const struct options *options;
-	int program_fd;              /* listening: FastCGI */
-	int link_fd;                 /* listening: links */
-	int ready_fd;                /* a byte is written when all is opened; closed then */
-	int go_fd;                   /* a byte is read before the log is read and requests are served; at its end: exit */
+	int program_fd; /* listening: FastCGI */
+	int link_fd;    /* listening: links */
+	int ready_fd;   /* a byte is written when all is opened; closed then */
+	int go_fd;      /* a byte is read before the log is read and requests are served; at its end: exit */
 	struct poison *poison;
 	seance_connect_fn *on_connect;
-	const struct seance_channel *const *channels;   /* ends with NULL */
+	const struct seance_channel *const *channels; /* ends with NULL */
 };
 
 /*

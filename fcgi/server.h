@@ -22,7 +22,7 @@
 struct handshake {
 	struct loop_request *request;
 	struct socket *socket;
-	bool phoenix;             /* the client offers the subprotocol "phoenix" */
+	bool phoenix; /* the client offers the subprotocol "phoenix" */
 	struct handshake *next;
 };
 
@@ -30,8 +30,8 @@ struct handshake {
 struct links {
 	struct linked {
 		struct link *link;
-		uint64_t tag;         /* of the worker */
-	} *at;
+		uint64_t tag; /* of the worker */
+	} * at;
 	size_t count, room;
 };
 
@@ -43,15 +43,15 @@ struct server {
 	struct poison *poison;
 	struct handshake *handshakes;
 	struct links linked;
-	int64_t housed_ms;        /* when house-keeping was last done */
+	int64_t housed_ms; /* when house-keeping was last done */
 };
 
 /* An answer that is ready to be sent without the lock. */
 struct answer {
 	struct loop_request *request;
-	struct buffer order;      /* value of Seance-Order */
+	struct buffer order; /* value of Seance-Order */
 	struct buffer body;
-	bool plain;               /* body is the whole answer, headers too */
+	bool plain; /* body is the whole answer, headers too */
 	struct answer *next;
 };
 

@@ -17,19 +17,19 @@
 #include "run_dir.h"
 #include "worker.h"
 
-#define DRAIN_MS       5000    /* after SIGTERM, then SIGKILL */
-#define OPEN_MS        60000   /* a replacement has opened everything by then */
-#define STABLE_MS      1000    /* a worker that served that long is started again at once */
-#define BACK_OFF_MS    50      /* doubled each time ... */
-#define BACK_OFF_MAX   1000    /* ... up to this */
-#define NEVER          INT64_MAX
+#define DRAIN_MS     5000  /* after SIGTERM, then SIGKILL */
+#define OPEN_MS      60000 /* a replacement has opened everything by then */
+#define STABLE_MS    1000  /* a worker that served that long is started again at once */
+#define BACK_OFF_MS  50    /* doubled each time ... */
+#define BACK_OFF_MAX 1000  /* ... up to this */
+#define NEVER        INT64_MAX
 
 enum stage { NONE, STARTING, READY, SERVING, LEAVING };
 
 struct process {
 	struct worker worker;
 	enum stage stage;
-	int64_t serving_ms;    /* since when; 0: not yet */
+	int64_t serving_ms; /* since when; 0: not yet */
 	int64_t kill_at_ms;
 };
 
@@ -39,41 +39,45 @@ struct supervisor {
 	struct worker_setup setup;
 	int signal_fd;
 	struct process current;
-	struct process next;        /* a replacement */
-	bool replace_again;         /* SIGHUP came during a replacement */
+	struct process next; /* a replacement */
+	bool replace_again;  /* SIGHUP came during a replacement */
 	bool stopping;
-	bool served;                /* a worker has been serving: starting is no longer the test of all */
+	bool served; /* a worker has been serving: starting is no longer the test of all */
 	int64_t restart_at_ms;
 	int back_off_ms;
 	int status;
 };
 
-static int64_t now_ms(void)
+static int64_t
+now_ms(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* --- one process --- */
 
-static void go_close(struct process *process)
+static void
+go_close(struct process *process)
 {
 	if (process->worker.go_fd >= 0)
 		close(process->worker.go_fd);
 	process->worker.go_fd = -1;
 }
 
-static void process_clear(struct process *process)
+static void
+process_clear(struct process *process)
 {
 	if (process->worker.ready_fd >= 0)
 		close(process->worker.ready_fd);
 	go_close(process);
-	*process = (struct process) {.worker = {.ready_fd = -1, .go_fd = -1}, .kill_at_ms = NEVER};
+	*process = (struct process){.worker = {.ready_fd = -1, .go_fd = -1}, .kill_at_ms = NEVER};
 }
 
-static bool process_start(struct supervisor *supervisor, struct process *process)
+static bool
+process_start(struct supervisor *supervisor, struct process *process)
 {
 	process_clear(process);
 	if (!worker_start(&process->worker, &supervisor->setup))
@@ -82,7 +86,8 @@ static bool process_start(struct supervisor *supervisor, struct process *process
 	return true;
 }
 
-static void process_leave(struct process *process)
+static void
+process_leave(struct process *process)
 {
 	/* It may be waiting for the word to serve. */
 	go_close(process);
@@ -91,18 +96,20 @@ static void process_leave(struct process *process)
 	process->kill_at_ms = now_ms() + DRAIN_MS;
 }
 
-static void process_kill_late(struct process *process)
+static void
+process_kill_late(struct process *process)
 {
 	if (process->stage == NONE || now_ms() < process->kill_at_ms)
 		return;
-	log_line("worker %d killed: it %s", (int) process->worker.pid,
+	log_line("worker %d killed: it %s", (int)process->worker.pid,
 	         process->stage == LEAVING ? "did not end in time" : "did not start in time");
 	kill(process->worker.pid, SIGKILL);
 	process->kill_at_ms = NEVER;
 }
 
 /* A byte: it has opened everything.  The end: it goes; its exit will be told by SIGCHLD. */
-static void process_ready(struct process *process)
+static void
+process_ready(struct process *process)
 {
 	char byte;
 	ssize_t got = read(process->worker.ready_fd, &byte, 1);
@@ -115,23 +122,25 @@ static void process_ready(struct process *process)
 		process->stage = READY;
 }
 
-static void process_go(struct supervisor *supervisor, struct process *process)
+static void
+process_go(struct supervisor *supervisor, struct process *process)
 {
 	/* If it has just died, its exit will be told. */
 	if (write(process->worker.go_fd, "g", 1) < 0)
-		log_line("worker %d: %s", (int) process->worker.pid, strerror(errno));
+		log_line("worker %d: %s", (int)process->worker.pid, strerror(errno));
 	go_close(process);
 	process->stage = SERVING;
 	process->kill_at_ms = NEVER;
 	process->serving_ms = now_ms();
 	supervisor->served = true;
 	run_dir_serves(&supervisor->run, process->worker.pid);
-	log_line("worker %d serves", (int) process->worker.pid);
+	log_line("worker %d serves", (int)process->worker.pid);
 }
 
 /* --- replacing --- */
 
-static void replace(struct supervisor *supervisor)
+static void
+replace(struct supervisor *supervisor)
 {
 	if (supervisor->stopping)
 		return;
@@ -150,7 +159,8 @@ static void replace(struct supervisor *supervisor)
 }
 
 /* Does what the stages of both processes allow. */
-static void advance(struct supervisor *supervisor)
+static void
+advance(struct supervisor *supervisor)
 {
 	struct process *current = &supervisor->current;
 	struct process *next = &supervisor->next;
@@ -177,7 +187,8 @@ static void advance(struct supervisor *supervisor)
 
 /* --- deaths --- */
 
-static const char *how(int status, char *text, size_t size)
+static const char *
+how(int status, char *text, size_t size)
 {
 	if (WIFSIGNALED(status))
 		snprintf(text, size, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -186,7 +197,8 @@ static const char *how(int status, char *text, size_t size)
 	return text;
 }
 
-static void restart_later(struct supervisor *supervisor)
+static void
+restart_later(struct supervisor *supervisor)
 {
 	const struct process *current = &supervisor->current;
 	int64_t now = now_ms();
@@ -199,7 +211,8 @@ static void restart_later(struct supervisor *supervisor)
 		supervisor->back_off_ms = BACK_OFF_MAX;
 }
 
-static void current_died(struct supervisor *supervisor, int status)
+static void
+current_died(struct supervisor *supervisor, int status)
 {
 	struct process *current = &supervisor->current;
 	char text[80];
@@ -207,7 +220,7 @@ static void current_died(struct supervisor *supervisor, int status)
 	if (current->stage == LEAVING) {
 		poison_forget(supervisor->poison);
 	} else {
-		log_line("worker %d died: %s", (int) current->worker.pid, how(status, text, sizeof text));
+		log_line("worker %d died: %s", (int)current->worker.pid, how(status, text, sizeof text));
 		poison_bury(supervisor->poison);
 		if (supervisor->served)
 			restart_later(supervisor);
@@ -217,12 +230,13 @@ static void current_died(struct supervisor *supervisor, int status)
 	process_clear(current);
 }
 
-static void next_died(struct supervisor *supervisor, int status)
+static void
+next_died(struct supervisor *supervisor, int status)
 {
 	char text[80];
 
 	if (!supervisor->stopping)
-		log_line("the replacement %d did not start (%s)%s", (int) supervisor->next.worker.pid,
+		log_line("the replacement %d did not start (%s)%s", (int)supervisor->next.worker.pid,
 		         how(status, text, sizeof text),
 		         supervisor->current.stage == SERVING ? ": the old one goes on" : "");
 	process_clear(&supervisor->next);
@@ -231,7 +245,8 @@ static void next_died(struct supervisor *supervisor, int status)
 		supervisor->restart_at_ms = now_ms();
 }
 
-static void reap(struct supervisor *supervisor)
+static void
+reap(struct supervisor *supervisor)
 {
 	int status;
 	pid_t pid;
@@ -246,7 +261,8 @@ static void reap(struct supervisor *supervisor)
 
 /* --- the supervisor --- */
 
-static void stop(struct supervisor *supervisor)
+static void
+stop(struct supervisor *supervisor)
 {
 	if (supervisor->stopping)
 		return;
@@ -258,11 +274,12 @@ static void stop(struct supervisor *supervisor)
 		process_leave(&supervisor->current);
 }
 
-static void take_signals(struct supervisor *supervisor)
+static void
+take_signals(struct supervisor *supervisor)
 {
 	struct signalfd_siginfo info;
 
-	while (read(supervisor->signal_fd, &info, sizeof info) == (ssize_t) sizeof info) {
+	while (read(supervisor->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
 		switch (info.ssi_signo) {
 		case SIGCHLD:
 			reap(supervisor);
@@ -277,7 +294,8 @@ static void take_signals(struct supervisor *supervisor)
 	}
 }
 
-static void restart_if_due(struct supervisor *supervisor)
+static void
+restart_if_due(struct supervisor *supervisor)
 {
 	if (supervisor->stopping || supervisor->current.stage != NONE || supervisor->next.stage != NONE ||
 	    now_ms() < supervisor->restart_at_ms)
@@ -287,7 +305,8 @@ static void restart_if_due(struct supervisor *supervisor)
 		restart_later(supervisor);
 }
 
-static int poll_timeout(const struct supervisor *supervisor)
+static int
+poll_timeout(const struct supervisor *supervisor)
 {
 	int64_t until = supervisor->current.stage == NONE ? supervisor->restart_at_ms : NEVER;
 	int64_t left;
@@ -299,10 +318,11 @@ static int poll_timeout(const struct supervisor *supervisor)
 	if (until == NEVER)
 		return -1;
 	left = until - now_ms();
-	return left > 0 ? (int) left : 0;
+	return left > 0 ? (int)left : 0;
 }
 
-static void wait_for_something(struct supervisor *supervisor)
+static void
+wait_for_something(struct supervisor *supervisor)
 {
 	struct pollfd fds[3] = {
 		{.fd = supervisor->signal_fd, .events = POLLIN},
@@ -324,13 +344,15 @@ static void wait_for_something(struct supervisor *supervisor)
 	restart_if_due(supervisor);
 }
 
-static bool ended(const struct supervisor *supervisor)
+static bool
+ended(const struct supervisor *supervisor)
 {
 	return (supervisor->stopping || supervisor->status != 0) && supervisor->current.stage == NONE &&
 	       supervisor->next.stage == NONE;
 }
 
-static int signals_open(void)
+static int
+signals_open(void)
 {
 	sigset_t signals;
 
@@ -344,12 +366,13 @@ static int signals_open(void)
 	return signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int supervisor_run(const struct options *options, char **argv)
+int
+supervisor_run(const struct options *options, char **argv)
 {
 	struct supervisor supervisor = {.restart_at_ms = 0};
 
-	supervisor.current.worker = (struct worker) {.ready_fd = -1, .go_fd = -1};
-	supervisor.next.worker = (struct worker) {.ready_fd = -1, .go_fd = -1};
+	supervisor.current.worker = (struct worker){.ready_fd = -1, .go_fd = -1};
+	supervisor.next.worker = (struct worker){.ready_fd = -1, .go_fd = -1};
 	process_clear(&supervisor.current);
 	process_clear(&supervisor.next);
 	if (!run_dir_open(&supervisor.run, options->dir, options->socket_mode))
@@ -358,7 +381,7 @@ int supervisor_run(const struct options *options, char **argv)
 	if (supervisor.signal_fd < 0)
 		log_die("no signals: %s", strerror(errno));
 	supervisor.poison = poison_new();
-	supervisor.setup = (struct worker_setup) {
+	supervisor.setup = (struct worker_setup){
 		.program_fd = supervisor.run.program_fd,
 		.link_fd = supervisor.run.link_fd,
 		.poison_fd = poison_fd(supervisor.poison),

@@ -13,11 +13,12 @@
 #include "poison.h"
 #include "serve.h"
 
-#define ENVIRONMENT "SEANCE_WORKER"   /* "PROGRAM,LINK,READY,GO,POISON": numbers of descriptors */
+#define ENVIRONMENT "SEANCE_WORKER" /* "PROGRAM,LINK,READY,GO,POISON": numbers of descriptors */
 
 enum { PROGRAM, LINK, READY, GO, POISON, DESCRIPTORS };
 
-static void signals_reset(void)
+static void
+signals_reset(void)
 {
 	sigset_t none;
 
@@ -30,13 +31,15 @@ static void signals_reset(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void hand_over(const int fds[DESCRIPTORS])
+static void
+hand_over(const int fds[DESCRIPTORS])
 {
 	char text[DESCRIPTORS * 12];
 
 	for (int i = 0; i < DESCRIPTORS; i++)
 		fcntl(fds[i], F_SETFD, 0);
-	snprintf(text, sizeof text, "%d,%d,%d,%d,%d", fds[PROGRAM], fds[LINK], fds[READY], fds[GO], fds[POISON]);
+	snprintf(text, sizeof text, "%d,%d,%d,%d,%d", fds[PROGRAM], fds[LINK], fds[READY], fds[GO],
+	         fds[POISON]);
 	setenv(ENVIRONMENT, text, 1);
 }
 
@@ -45,26 +48,29 @@ static void hand_over(const int fds[DESCRIPTORS])
  * libfcgi's two buffers of 8 KB.  glibc keeps only seven pieces of a size at hand, and gathers its
  * fast bins before each buffer: as measured, a tenth of an event's processor time.
  */
-static void tune_malloc(void)
+static void
+tune_malloc(void)
 {
 	setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=127:glibc.malloc.mxfast=0", 0);
 }
 
-static char **worker_argv(char **argv)
+static char **
+worker_argv(char **argv)
 {
 	int count = 0;
 	char **copy;
 
 	while (argv[count] != NULL)
 		count++;
-	copy = must(calloc((size_t) count + 1, sizeof *copy));
-	memcpy(copy, argv, (size_t) count * sizeof *copy);
-	copy[1] = (char *) WORKER_COMMAND;
+	copy = must(calloc((size_t)count + 1, sizeof *copy));
+	memcpy(copy, argv, (size_t)count * sizeof *copy);
+	copy[1] = (char *)WORKER_COMMAND;
 	return copy;
 }
 
 /* In the child. */
-static _Noreturn void become(const struct worker_setup *setup, const int fds[DESCRIPTORS], pid_t supervisor)
+static _Noreturn void
+become(const struct worker_setup *setup, const int fds[DESCRIPTORS], pid_t supervisor)
 {
 	char **argv = worker_argv(setup->argv);
 
@@ -82,14 +88,16 @@ static _Noreturn void become(const struct worker_setup *setup, const int fds[DES
 	_exit(127);
 }
 
-bool worker_start(struct worker *worker, const struct worker_setup *setup)
+bool
+worker_start(struct worker *worker, const struct worker_setup *setup)
 {
 	pid_t supervisor = getpid();
 	int ready[2] = {-1, -1};
 	int go[2] = {-1, -1};
 
 	if (pipe2(ready, O_CLOEXEC) == 0 && pipe2(go, O_CLOEXEC) == 0) {
-		const int fds[DESCRIPTORS] = {setup->program_fd, setup->link_fd, ready[1], go[0], setup->poison_fd};
+		const int fds[DESCRIPTORS] = {setup->program_fd, setup->link_fd, ready[1], go[0],
+		                              setup->poison_fd};
 
 		worker->pid = fork();
 		if (worker->pid == 0)
@@ -112,13 +120,16 @@ bool worker_start(struct worker *worker, const struct worker_setup *setup)
 }
 
 /* Reads what hand_over wrote; false when this process was not started by a supervisor. */
-static bool take_over(int fds[DESCRIPTORS])
+static bool
+take_over(int fds[DESCRIPTORS])
 {
 	const char *text = getenv(ENVIRONMENT);
 	int end = -1;
 
-	if (text == NULL || sscanf(text, "%d,%d,%d,%d,%d%n", &fds[PROGRAM], &fds[LINK], &fds[READY],
-	                           &fds[GO], &fds[POISON], &end) != DESCRIPTORS || text[end] != '\0')
+	if (text == NULL ||
+	    sscanf(text, "%d,%d,%d,%d,%d%n", &fds[PROGRAM], &fds[LINK], &fds[READY], &fds[GO], &fds[POISON],
+	           &end) != DESCRIPTORS ||
+	    text[end] != '\0')
 		return false;
 	for (int i = 0; i < DESCRIPTORS; i++)
 		if (fcntl(fds[i], F_SETFD, FD_CLOEXEC) != 0)
@@ -127,8 +138,9 @@ static bool take_over(int fds[DESCRIPTORS])
 	return true;
 }
 
-int worker_run(const struct options *options, seance_connect_fn *on_connect,
-               const struct seance_channel *const *channels)
+int
+worker_run(const struct options *options, seance_connect_fn *on_connect,
+           const struct seance_channel *const *channels)
 {
 	struct serve_setup setup = {.options = options, .on_connect = on_connect, .channels = channels};
 	int fds[DESCRIPTORS];

@@ -20,13 +20,13 @@ struct worker_setup {
 	int program_fd;
 	int link_fd;
 	int poison_fd;
-	char **argv;       /* of the supervisor: PROGRAM COMMAND OPTIONS...; ends with NULL */
+	char **argv; /* of the supervisor: PROGRAM COMMAND OPTIONS...; ends with NULL */
 };
 
 struct worker {
 	pid_t pid;
-	int ready_fd;      /* a byte can be read when it has opened everything; its end when it is gone */
-	int go_fd;         /* a byte is to be written when it may serve */
+	int ready_fd; /* a byte can be read when it has opened everything; its end when it is gone */
+	int go_fd;    /* a byte is to be written when it may serve */
 };
 
 /* worker_start - false after one line in the log; the descriptors of worker are owned by the caller */

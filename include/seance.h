@@ -46,19 +46,19 @@
 extern "C" {
 #endif
 
-#define SEANCE_API __attribute__((visibility("default")))
+#define SEANCE_API                 __attribute__((visibility("default")))
 #define SEANCE_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 /* What a callback says of itself.  The calls below return one too, so that `return call(...)` works. */
 enum seance_status {
-	SEANCE_OK,        /* the effects happen */
-	SEANCE_REFUSED,   /* no effect; the client is told the reason; it stays joined */
-	SEANCE_CRASHED,   /* no effect; the join ends with phx_error, as an exception in Elixir */
+	SEANCE_OK,      /* the effects happen */
+	SEANCE_REFUSED, /* no effect; the client is told the reason; it stays joined */
+	SEANCE_CRASHED, /* no effect; the join ends with phx_error, as an exception in Elixir */
 };
 
 enum seance_scope {
-	SEANCE_PRIVATE,   /* each join has a state of its own, gone when the join ends */
-	SEANCE_SHARED,    /* one state per topic, kept in the database */
+	SEANCE_PRIVATE, /* each join has a state of its own, gone when the join ends */
+	SEANCE_SHARED,  /* one state per topic, kept in the database */
 };
 
 /* One run of a callback; valid until it returns. */
@@ -82,8 +82,7 @@ struct seance_channel {
 	 * payload   Borrowed: the payload of the join.
 	 * Returns   SEANCE_OK; or the result of seance_refuse: the join is answered with an error.
 	 */
-	enum seance_status (*authorize)(struct seance_call *call, const char *topic,
-	                                json_object *payload);
+	enum seance_status (*authorize)(struct seance_call *call, const char *topic, json_object *payload);
 
 	/*
 	 * init - the first state: at each join (private scope), or when the topic has none (shared)
@@ -99,8 +98,8 @@ struct seance_channel {
 	 * state     Borrowed, to read: the present state; change it by the calls below only.
 	 * NULL      every event changes nothing.
 	 */
-	enum seance_status (*handle_event)(struct seance_call *call, const char *event,
-	                                   json_object *payload, json_object *state);
+	enum seance_status (*handle_event)(struct seance_call *call, const char *event, json_object *payload,
+	                                   json_object *state);
 };
 
 /*
@@ -156,10 +155,8 @@ SEANCE_API enum seance_status seance_remove(struct seance_call *call, const char
 	SEANCE_PRINTF(2, 3);
 
 /* seance_move, seance_copy - from one place to another; both are pointers as they stand */
-SEANCE_API enum seance_status seance_move(struct seance_call *call, const char *from,
-                                          const char *to);
-SEANCE_API enum seance_status seance_copy(struct seance_call *call, const char *from,
-                                          const char *to);
+SEANCE_API enum seance_status seance_move(struct seance_call *call, const char *from, const char *to);
+SEANCE_API enum seance_status seance_copy(struct seance_call *call, const char *from, const char *to);
 
 /*
  * seance_set_state - a whole new state; the patch is what differs from the old one
@@ -211,11 +208,11 @@ SEANCE_API int seance_main(int argc, char **argv, seance_connect_fn *on_connect,
 #define SEANCE_MAIN(...) SEANCE_MAIN_CONNECT(NULL, __VA_ARGS__)
 
 /* SEANCE_MAIN_CONNECT(on_connect, &channel, ...) - the same, with a connect callback */
-#define SEANCE_MAIN_CONNECT(on_connect, ...)                                               \
-	int main(int argc, char **argv)                                                        \
-	{                                                                                      \
-		static const struct seance_channel *const channels[] = {__VA_ARGS__, NULL};        \
-		return seance_main(argc, argv, on_connect, channels);                              \
+#define SEANCE_MAIN_CONNECT(on_connect, ...)                                        \
+	int main(int argc, char **argv)                                                 \
+	{                                                                               \
+		static const struct seance_channel *const channels[] = {__VA_ARGS__, NULL}; \
+		return seance_main(argc, argv, on_connect, channels);                       \
 	}
 
 #ifdef __cplusplus

@@ -12,8 +12,8 @@
 static int tap_count, tap_failed;
 
 /* ok - one test: `cond` must hold; the rest is its name, as for printf; returns cond */
-__attribute__((format(printf, 4, 5), unused))
-static int tap_ok(int cond, const char *file, int line, const char *fmt, ...)
+__attribute__((format(printf, 4, 5), unused)) static int
+tap_ok(int cond, const char *file, int line, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -34,8 +34,8 @@ static int tap_ok(int cond, const char *file, int line, const char *fmt, ...)
 #define ok(cond, ...) tap_ok(!!(cond), __FILE__, __LINE__, __VA_ARGS__)
 
 /* done - prints the plan; what main returns: 0 when all was well */
-__attribute__((unused))
-static int done(void)
+__attribute__((unused)) static int
+done(void)
 {
 	printf("1..%d\n", tap_count);
 	return tap_failed != 0;

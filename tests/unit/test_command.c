@@ -15,7 +15,8 @@ static char dir[64];
 static char said[65536];
 
 /* Runs a command; what it prints is in `said`. */
-static int run(int command(const struct options *options, const char *topic), const char *topic)
+static int
+run(int command(const struct options *options, const char *topic), const char *topic)
 {
 	struct options options;
 	char file[100];
@@ -40,8 +41,8 @@ static int run(int command(const struct options *options, const char *topic), co
 	return status;
 }
 
-static int64_t append(struct store *store, int64_t instance, int64_t previous, int64_t revision,
-                      const char *operations)
+static int64_t
+append(struct store *store, int64_t instance, int64_t previous, int64_t revision, const char *operations)
 {
 	struct store_record row = {
 		.previous = previous,
@@ -61,7 +62,8 @@ static int64_t append(struct store *store, int64_t instance, int64_t previous, i
 }
 
 /* A shared instance of which row, state and log stand at different revisions. */
-static void fill(struct store *store)
+static void
+fill(struct store *store)
 {
 	struct store_instance instance = {.topic = "todos:a", .shared = true, .epoch = 5};
 	struct store_instance other = {.topic = "todos:b", .shared = true, .epoch = 6};
@@ -83,7 +85,8 @@ static void fill(struct store *store)
 	store_commit(store);
 }
 
-static int lines(void)
+static int
+lines(void)
 {
 	int count = 0;
 
@@ -92,7 +95,8 @@ static int lines(void)
 	return count;
 }
 
-int main(void)
+int
+main(void)
 {
 	char path[100];
 	char command[100];
@@ -100,7 +104,7 @@ int main(void)
 	struct store *store;
 
 	alarm(60);
-	snprintf(dir, sizeof dir, "/tmp/test_command.%d", (int) getpid());
+	snprintf(dir, sizeof dir, "/tmp/test_command.%d", (int)getpid());
 	mkdir(dir, 0755);
 	ok(run(command_show, "todos:a") == 1 && said[0] == '\0', "no database, and none is made");
 	snprintf(path, sizeof path, "%s/seance.db", dir);
@@ -109,14 +113,17 @@ int main(void)
 	fill(store);
 
 	ok(run(command_show, "todos:a") == 0 &&
-	   strcmp(said, "{\"topic\":\"todos:a\",\"version\":1,\"revision\":4,\"epoch\":5,"
-	                "\"state\":{\"n\":[0,1,2,3]}}\n") == 0, "the state with all that the log has since");
+	       strcmp(said, "{\"topic\":\"todos:a\",\"version\":1,\"revision\":4,\"epoch\":5,"
+	                    "\"state\":{\"n\":[0,1,2,3]}}\n") == 0,
+	   "the state with all that the log has since");
 	printf("# %s\n", said);
-	ok(run(command_show, "todos:b") == 0 && strstr(said, "\"state\":{\"other\":2}") != NULL, "another topic");
+	ok(run(command_show, "todos:b") == 0 && strstr(said, "\"state\":{\"other\":2}") != NULL,
+	   "another topic");
 	ok(run(command_show, "todos:c") == 1 && said[0] == '\0', "one that is not there");
 	ok(run(command_log, "todos:a") == 0 && lines() == 4, "the log has a line for each row");
 	ok(strstr(said, "\"kind\":\"event\"") != NULL && strstr(said, "\"event\":\"add\"") != NULL &&
-	   strstr(said, "\"operations\":[{\"op\":\"add\",\"path\":\"/n/-\",\"value\":1}]") != NULL, "with what was done");
+	       strstr(said, "\"operations\":[{\"op\":\"add\",\"path\":\"/n/-\",\"value\":1}]") != NULL,
+	   "with what was done");
 	ok(run(command_log, "todos:c") == 1 && said[0] == '\0', "none for a topic that is not there");
 	store_close(store);
 	snprintf(command, sizeof command, "rm -r %s", dir);

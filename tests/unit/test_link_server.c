@@ -15,12 +15,13 @@
 #include "link_server.h"
 #include "tap.h"
 
-#define WAIT_MS  5000
-#define OUT_MAX  (8u << 20)
+#define WAIT_MS 5000
+#define OUT_MAX (8u << 20)
 
 static char path[108];
 
-static long now_ms(void)
+static long
+now_ms(void)
 {
 	struct timespec now;
 
@@ -28,7 +29,8 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static void sleep_ms(long ms)
+static void
+sleep_ms(long ms)
 {
 	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
 
@@ -50,25 +52,28 @@ static struct {
 	struct link_message message; /* the last one */
 	char id[LINK_ID_MAX + 1];
 	int gone;
-	bool flush;                  /* in each turn */
+	bool flush; /* in each turn */
 	struct link *deliver_in_message;
 } program;
 
-static void take_lock(void *context)
+static void
+take_lock(void *context)
 {
-	(void) context;
+	(void)context;
 	pthread_mutex_lock(&program.lock);
 }
 
-static void give_lock(void *context)
+static void
+give_lock(void *context)
 {
-	(void) context;
+	(void)context;
 	pthread_mutex_unlock(&program.lock);
 }
 
-static void on_message(void *context, struct link *link, const struct link_message *message)
+static void
+on_message(void *context, struct link *link, const struct link_message *message)
 {
-	(void) context;
+	(void)context;
 	program.types[message->type]++;
 	program.message = *message;
 	if (message->id_len > 0)
@@ -89,24 +94,27 @@ static void on_message(void *context, struct link *link, const struct link_messa
 	}
 }
 
-static void on_gone(void *context, struct link *link)
+static void
+on_gone(void *context, struct link *link)
 {
-	(void) context;
+	(void)context;
 	if (*link_context(link) == &program)
 		program.gone++;
 	if (program.last == link)
 		program.last = NULL;
 }
 
-static void on_request(void *context, struct loop_request *request)
+static void
+on_request(void *context, struct loop_request *request)
 {
-	(void) context;
+	(void)context;
 	loop_drop(request);
 }
 
-static int on_turn(void *context)
+static int
+on_turn(void *context)
 {
-	(void) context;
+	(void)context;
 	pthread_mutex_lock(&program.lock);
 	if (program.flush)
 		link_server_flush(program.server);
@@ -114,38 +122,44 @@ static int on_turn(void *context)
 	return -1;
 }
 
-static int listen_at(const char *name)
+static int
+listen_at(const char *name)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	strcpy(address.sun_path, name);
 	unlink(name);
-	if (bind(fd, (struct sockaddr *) &address, sizeof address) != 0 || listen(fd, 64) != 0)
+	if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 64) != 0)
 		abort();
 	return fd;
 }
 
-static void *program_main(void *unused)
+static void *
+program_main(void *unused)
 {
-	(void) unused;
+	(void)unused;
 	loop_run(program.loop);
 	return NULL;
 }
 
-static void program_start(void)
+static void
+program_start(void)
 {
 	const struct loop_handler handler = {.request = on_request, .turn = on_turn};
 	const struct link_handler links = {
-		.lock = take_lock, .unlock = give_lock, .message = on_message, .gone = on_gone,
+		.lock = take_lock,
+		.unlock = give_lock,
+		.message = on_message,
+		.gone = on_gone,
 	};
 	char unused[120];
 
 	memset(&program, 0, sizeof program);
 	pthread_mutex_init(&program.lock, NULL);
 	program.flush = true;
-	snprintf(path, sizeof path, "/tmp/test_link.%d.sock", (int) getpid());
-	snprintf(unused, sizeof unused, "/tmp/test_l2.%d.sock", (int) getpid());
+	snprintf(path, sizeof path, "/tmp/test_link.%d.sock", (int)getpid());
+	snprintf(unused, sizeof unused, "/tmp/test_l2.%d.sock", (int)getpid());
 	program.program_fd = listen_at(unused);
 	unlink(unused);
 	program.link_fd = listen_at(path);
@@ -154,7 +168,8 @@ static void program_start(void)
 	pthread_create(&program.thread, NULL, program_main, NULL);
 }
 
-static void program_end(int timeout_ms)
+static void
+program_end(int timeout_ms)
 {
 	loop_stop(program.loop);
 	pthread_join(program.thread, NULL);
@@ -166,7 +181,8 @@ static void program_end(int timeout_ms)
 }
 
 /* Waits until *value is at least `least`. */
-static bool reaches(const int *value, int least)
+static bool
+reaches(const int *value, int least)
 {
 	bool reached = false;
 
@@ -180,49 +196,57 @@ static bool reaches(const int *value, int least)
 
 /* --- the worker --- */
 
-static int worker_connect(void)
+static int
+worker_connect(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct timeval wait = {.tv_sec = WAIT_MS / 1000};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	strcpy(address.sun_path, path);
-	if (connect(fd, (struct sockaddr *) &address, sizeof address) != 0)
+	if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
 		abort();
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
 	return fd;
 }
 
-static void worker_send(int fd, const struct link_message *message)
+static void
+worker_send(int fd, const struct link_message *message)
 {
 	uint8_t out[512];
 	size_t len = link_encode(out, message);
 
-	if (send(fd, out, len, MSG_NOSIGNAL) != (ssize_t) len)
+	if (send(fd, out, len, MSG_NOSIGNAL) != (ssize_t)len)
 		printf("# not sent\n");
 }
 
-static void say_hello(int fd)
+static void
+say_hello(int fd)
 {
 	const struct link_message hello = {
-		.type = LINK_HELLO, .version = LINK_VERSION, .tag = 42, .deadline_ms = 30000,
+		.type = LINK_HELLO,
+		.version = LINK_VERSION,
+		.tag = 42,
+		.deadline_ms = 30000,
 	};
 
 	worker_send(fd, &hello);
 }
 
 /* The next message of the stream; buf holds it. */
-static bool worker_receive(int fd, uint8_t *buf, size_t size, struct link_message *message)
+static bool
+worker_receive(int fd, uint8_t *buf, size_t size, struct link_message *message)
 {
 	size_t len;
 
 	if (recv(fd, buf, 4, MSG_WAITALL) != 4 || (len = link_wanted(buf, 4)) > size)
 		return false;
-	return recv(fd, buf + 4, len - 4, MSG_WAITALL) == (ssize_t) len - 4 &&
-	       link_decode(buf, len, message) == (long) len;
+	return recv(fd, buf + 4, len - 4, MSG_WAITALL) == (ssize_t)len - 4 &&
+	       link_decode(buf, len, message) == (long)len;
 }
 
-static bool closed(int fd)
+static bool
+closed(int fd)
 {
 	struct pollfd in = {.fd = fd, .events = POLLIN};
 	char bytes[65536];
@@ -235,11 +259,17 @@ static bool closed(int fd)
 
 /* --- tests --- */
 
-static void test_messages(void)
+static void
+test_messages(void)
 {
 	const struct link_message held = {
-		.type = LINK_HELD, .handle = 7, .kind = LINK_WEBSOCKET, .position = 5, .answered = 3,
-		.id = (const uint8_t *) "abc", .id_len = 3,
+		.type = LINK_HELD,
+		.handle = 7,
+		.kind = LINK_WEBSOCKET,
+		.position = 5,
+		.answered = 3,
+		.id = (const uint8_t *)"abc",
+		.id_len = 3,
 	};
 	const struct link_message end = {.type = LINK_HELLO_END};
 	uint8_t bytes[256];
@@ -253,14 +283,16 @@ static void test_messages(void)
 	worker_send(fd, &held);
 	worker_send(fd, &end);
 	ok(reaches(&program.types[LINK_HELLO_END], 1) && program.types[LINK_HELD] == 1 &&
-	   strcmp(program.id, "") == 0, "HELD and HELLO_END");
+	       strcmp(program.id, "") == 0,
+	   "HELD and HELLO_END");
 	len = link_encode(bytes, &held);
 	for (size_t i = 0; i < len; i++) {
 		send(fd, bytes + i, 1, MSG_NOSIGNAL);
 		sleep_ms(1);
 	}
 	ok(reaches(&program.types[LINK_HELD], 2) && strcmp(program.id, "abc") == 0 &&
-	   program.message.position == 5, "a message byte by byte");
+	       program.message.position == 5,
+	   "a message byte by byte");
 	for (int i = 0; i < 20000; i++)
 		send(fd, bytes, len, MSG_NOSIGNAL);
 	ok(reaches(&program.types[LINK_HELD], 20002), "20,000 messages");
@@ -269,7 +301,8 @@ static void test_messages(void)
 	program_end(0);
 }
 
-static void test_deliver(void)
+static void
+test_deliver(void)
 {
 	static uint8_t buf[4 << 20];
 	const struct link_target targets[2] = {{1, 10, 11}, {2, 8, 11}};
@@ -293,16 +326,20 @@ static void test_deliver(void)
 	pthread_mutex_unlock(&program.lock);
 	loop_wake(program.loop);
 	ok(worker_receive(fd, buf, sizeof buf, &got) && got.type == LINK_DELIVER && got.batch == 1 &&
-	   got.opcode == LINK_TEXT && got.target_count == 2 && link_target_at(&got, 1).after == 8 &&
-	   got.body_len == 5 && memcmp(got.body, "hello", 5) == 0, "a delivery");
+	       got.opcode == LINK_TEXT && got.target_count == 2 && link_target_at(&got, 1).after == 8 &&
+	       got.body_len == 5 && memcmp(got.body, "hello", 5) == 0,
+	   "a delivery");
 	sleep_ms(50);
 	ok(worker_receive(fd, buf, sizeof buf, &got) && got.batch == 2 && got.opcode == LINK_EVENTS &&
-	   got.body_len == 3 << 20 && memcmp(got.body, big, 3 << 20) == 0, "one larger than the socket's buffer");
+	       got.body_len == 3 << 20 && memcmp(got.body, big, 3 << 20) == 0,
+	   "one larger than the socket's buffer");
 	ok(worker_receive(fd, buf, sizeof buf, &got) && got.type == LINK_CLOSE && got.batch == 3 &&
-	   got.handle == 9 && got.code == 1013 && got.reason_len == 8, "a close");
-	ok(worker_receive(fd, buf, sizeof buf, &got) && got.batch == 4 && got.body_len == 0, "an empty body");
+	       got.handle == 9 && got.code == 1013 && got.reason_len == 8,
+	   "a close");
+	ok(worker_receive(fd, buf, sizeof buf, &got) && got.batch == 4 && got.body_len == 0,
+	   "an empty body");
 	worker_send(fd, &ack);
-	say_hello(fd);      /* to see that the acknowledgement has been read: the link is cut by it */
+	say_hello(fd); /* to see that the acknowledgement has been read: the link is cut by it */
 	ok(reaches(&program.gone, 1), "a second HELLO cuts the link");
 	close(fd);
 
@@ -315,14 +352,14 @@ static void test_deliver(void)
 	pthread_mutex_unlock(&program.lock);
 	ack.batch = 1000;
 	worker_send(fd, &ack);
-	worker_send(fd, &(struct link_message) {.type = LINK_DRAINED, .handle = 1});
+	worker_send(fd, &(struct link_message){.type = LINK_DRAINED, .handle = 1});
 	reaches(&program.types[LINK_DRAINED], 1);
 	pthread_mutex_lock(&program.lock);
 	ok(link_floor(program.last) == 1100, "acknowledged up to a batch");
 	pthread_mutex_unlock(&program.lock);
 	ack.batch = 4999;
 	worker_send(fd, &ack);
-	worker_send(fd, &(struct link_message) {.type = LINK_DRAINED, .handle = 1});
+	worker_send(fd, &(struct link_message){.type = LINK_DRAINED, .handle = 1});
 	reaches(&program.types[LINK_DRAINED], 2);
 	pthread_mutex_lock(&program.lock);
 	ok(link_floor(program.last) > 1100 && link_floor(program.last) <= 5099,
@@ -330,7 +367,7 @@ static void test_deliver(void)
 	pthread_mutex_unlock(&program.lock);
 	ack.batch = 5000;
 	worker_send(fd, &ack);
-	worker_send(fd, &(struct link_message) {.type = LINK_DRAINED, .handle = 1});
+	worker_send(fd, &(struct link_message){.type = LINK_DRAINED, .handle = 1});
 	reaches(&program.types[LINK_DRAINED], 3);
 	pthread_mutex_lock(&program.lock);
 	ok(link_floor(program.last) == INT64_MAX, "all acknowledged");
@@ -340,7 +377,8 @@ static void test_deliver(void)
 	program_end(0);
 }
 
-static void bad_link(const char *name, const void *bytes, size_t len, bool greet)
+static void
+bad_link(const char *name, const void *bytes, size_t len, bool greet)
 {
 	int gone = program.gone;
 	int fd = worker_connect();
@@ -354,20 +392,21 @@ static void bad_link(const char *name, const void *bytes, size_t len, bool greet
 	close(fd);
 }
 
-static void test_bad(void)
+static void
+test_bad(void)
 {
 	uint8_t bytes[512];
 	size_t len;
 	int fd;
 
 	program_start();
-	len = link_encode(bytes, &(struct link_message) {.type = LINK_HELLO_END});
+	len = link_encode(bytes, &(struct link_message){.type = LINK_HELLO_END});
 	bad_link("no HELLO first", bytes, len, false);
-	len = link_encode(bytes, &(struct link_message) {.type = LINK_HELLO, .version = LINK_VERSION + 1});
+	len = link_encode(bytes, &(struct link_message){.type = LINK_HELLO, .version = LINK_VERSION + 1});
 	bad_link("another version", bytes, len, false);
-	len = link_encode(bytes, &(struct link_message) {.type = LINK_CLOSE, .batch = 1});
+	len = link_encode(bytes, &(struct link_message){.type = LINK_CLOSE, .batch = 1});
 	bad_link("the wrong direction", bytes, len, true);
-	len = link_encode(bytes, &(struct link_message) {.type = LINK_ACK, .batch = 1});
+	len = link_encode(bytes, &(struct link_message){.type = LINK_ACK, .batch = 1});
 	bad_link("an acknowledgement of what was not sent", bytes, len, true);
 	bad_link("no link message", "GET / HTTP/1.1\r\n\r\n", 18, true);
 	bad_link("too long", "\0\1\0\0\1", 5, true);
@@ -376,7 +415,7 @@ static void test_bad(void)
 
 	fd = worker_connect();
 	say_hello(fd);
-	worker_send(fd, &(struct link_message) {.type = LINK_BEHIND, .handle = 1});
+	worker_send(fd, &(struct link_message){.type = LINK_BEHIND, .handle = 1});
 	ok(closed(fd), "cut while a message of it is handled, by what that sends");
 	ok(reaches(&program.gone, 6), "and told");
 	close(fd);
@@ -388,7 +427,8 @@ static void test_bad(void)
 	program_end(0);
 }
 
-static void test_full(void)
+static void
+test_full(void)
 {
 	static char body[1 << 20];
 	struct link *link;
@@ -400,7 +440,8 @@ static void test_full(void)
 	reaches(&program.types[LINK_HELLO], 1);
 	pthread_mutex_lock(&program.lock);
 	link = program.last;
-	for (int i = 0; i < 20; i++)    /* by a thread that is not the loop's; link stays valid under the lock */
+	for (int i = 0; i < 20;
+	     i++) /* by a thread that is not the loop's; link stays valid under the lock */
 		link_deliver(link, LINK_TEXT, NULL, 0, body, sizeof body, i);
 	ok(link_floor(link) == 0, "a link that has been cut may still be asked");
 	pthread_mutex_unlock(&program.lock);
@@ -409,7 +450,8 @@ static void test_full(void)
 	program_end(0);
 }
 
-static void test_end(void)
+static void
+test_end(void)
 {
 	static uint8_t buf[2 << 20];
 	static char body[1 << 20];
@@ -448,7 +490,8 @@ static void test_end(void)
 	close(fd);
 }
 
-int main(void)
+int
+main(void)
 {
 	alarm(120);
 	test_messages();

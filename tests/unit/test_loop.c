@@ -22,12 +22,13 @@
 #include "loop.h"
 #include "tap.h"
 
-#define WAIT_MS   8000      /* no wait is longer */
-#define BODY_MAX  300000
+#define WAIT_MS  8000 /* no wait is longer */
+#define BODY_MAX 300000
 
 static char path[108];
 
-static long now_ms(void)
+static long
+now_ms(void)
 {
 	struct timespec now;
 
@@ -35,7 +36,8 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static void sleep_ms(long ms)
+static void
+sleep_ms(long ms)
 {
 	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
 
@@ -44,22 +46,24 @@ static void sleep_ms(long ms)
 
 /* --- the client --- */
 
-static int client_connect(void)
+static int
+client_connect(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	strcpy(address.sun_path, path);
-	if (connect(fd, (struct sockaddr *) &address, sizeof address) != 0) {
+	if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
 		close(fd);
 		return -1;
 	}
 	return fd;
 }
 
-static size_t put_record(uint8_t *out, int type, const void *bytes, size_t len)
+static size_t
+put_record(uint8_t *out, int type, const void *bytes, size_t len)
 {
-	const uint8_t head[8] = {1, (uint8_t) type, 0, 1, (uint8_t) (len >> 8), (uint8_t) len, 0, 0};
+	const uint8_t head[8] = {1, (uint8_t)type, 0, 1, (uint8_t)(len >> 8), (uint8_t)len, 0, 0};
 
 	memcpy(out, head, 8);
 	if (len > 0)
@@ -68,10 +72,11 @@ static size_t put_record(uint8_t *out, int type, const void *bytes, size_t len)
 }
 
 /* A whole request: one parameter, WHAT, and a body. */
-static size_t put_request(uint8_t *out, const char *what, const char *body, size_t len)
+static size_t
+put_request(uint8_t *out, const char *what, const char *body, size_t len)
 {
 	static const uint8_t begin[8] = {0, 1, 1};
-	uint8_t params[256] = {4, (uint8_t) strlen(what), 'W', 'H', 'A', 'T'};
+	uint8_t params[256] = {4, (uint8_t)strlen(what), 'W', 'H', 'A', 'T'};
 	size_t size = 0;
 
 	memcpy(params + 6, what, strlen(what));
@@ -84,7 +89,8 @@ static size_t put_request(uint8_t *out, const char *what, const char *body, size
 	return size;
 }
 
-static void client_send(int fd, const char *what, const char *body, size_t len)
+static void
+client_send(int fd, const char *what, const char *body, size_t len)
 {
 	uint8_t *out = malloc(len + len / 65535 * 8 + 1024);
 	size_t size = put_request(out, what, body, len);
@@ -95,12 +101,13 @@ static void client_send(int fd, const char *what, const char *body, size_t len)
 
 		if (n <= 0)
 			break;
-		sent += (size_t) n;
+		sent += (size_t)n;
 	}
 	free(out);
 }
 
-static bool read_all(int fd, void *to, size_t len, long until_ms)
+static bool
+read_all(int fd, void *to, size_t len, long until_ms)
 {
 	uint8_t *at = to;
 
@@ -109,19 +116,20 @@ static bool read_all(int fd, void *to, size_t len, long until_ms)
 		long left = until_ms - now_ms();
 		ssize_t got;
 
-		if (left <= 0 || poll(&in, 1, (int) left) <= 0)
+		if (left <= 0 || poll(&in, 1, (int)left) <= 0)
 			return false;
 		got = recv(fd, at, len, 0);
 		if (got <= 0)
 			return false;
 		at += got;
-		len -= (size_t) got;
+		len -= (size_t)got;
 	}
 	return true;
 }
 
 /* Reads an answer to its end; returns its STDOUT, to be freed, or NULL. */
-static char *client_answer_in(int fd, size_t *len, long ms)
+static char *
+client_answer_in(int fd, size_t *len, long ms)
 {
 	long until = now_ms() + ms;
 	size_t size = 4096;
@@ -131,7 +139,7 @@ static char *client_answer_in(int fd, size_t *len, long ms)
 
 	*len = 0;
 	while (read_all(fd, head, 8, until)) {
-		size_t content = (size_t) head[4] << 8 | head[5];
+		size_t content = (size_t)head[4] << 8 | head[5];
 
 		if (!read_all(fd, bytes, content + head[6], until))
 			break;
@@ -149,7 +157,8 @@ static char *client_answer_in(int fd, size_t *len, long ms)
 	return NULL;
 }
 
-static bool answered(int fd, const char *expected, long ms)
+static bool
+answered(int fd, const char *expected, long ms)
 {
 	size_t len;
 	char *answer = client_answer_in(fd, &len, ms);
@@ -160,12 +169,13 @@ static bool answered(int fd, const char *expected, long ms)
 }
 
 /* Is the connection closed by the other side? */
-static bool closed(int fd, long ms)
+static bool
+closed(int fd, long ms)
 {
 	struct pollfd in = {.fd = fd, .events = POLLIN};
 	char byte;
 
-	return poll(&in, 1, (int) ms) == 1 && recv(fd, &byte, 1, 0) <= 0;
+	return poll(&in, 1, (int)ms) == 1 && recv(fd, &byte, 1, 0) <= 0;
 }
 
 /* --- the program under test --- */
@@ -177,7 +187,7 @@ struct program {
 	pthread_t thread;
 	int listen_fd;
 	bool clean;
-	bool in_turn;                /* answers are given in the turn, not at once */
+	bool in_turn; /* answers are given in the turn, not at once */
 	pthread_mutex_t lock;
 	struct loop_request *staged[2048];
 	int staged_count;
@@ -186,11 +196,12 @@ struct program {
 	atomic_int turns;
 	atomic_int served;
 	int timeout_ms;
-	int watched;                 /* eventfd of the watch test */
+	int watched; /* eventfd of the watch test */
 	atomic_int watch_calls;
 };
 
-static void answer(struct loop_request *request)
+static void
+answer(struct loop_request *request)
 {
 	const char *what = loop_param(request, "WHAT");
 	size_t len;
@@ -198,7 +209,7 @@ static void answer(struct loop_request *request)
 	char *text;
 
 	if (strcmp(what, "big") == 0) {
-		size_t size = (size_t) atol(body);
+		size_t size = (size_t)atol(body);
 
 		text = malloc(size);
 		memset(text, 'b', size);
@@ -213,7 +224,8 @@ static void answer(struct loop_request *request)
 	free(text);
 }
 
-static void on_request(void *context, struct loop_request *request)
+static void
+on_request(void *context, struct loop_request *request)
 {
 	struct program *program = context;
 	const char *what = loop_param(request, "WHAT");
@@ -240,7 +252,8 @@ static void on_request(void *context, struct loop_request *request)
 	}
 }
 
-static int on_turn(void *context)
+static int
+on_turn(void *context)
 {
 	struct program *program = context;
 	struct loop_request *staged[2048];
@@ -249,7 +262,7 @@ static int on_turn(void *context)
 	atomic_fetch_add(&program->turns, 1);
 	pthread_mutex_lock(&program->lock);
 	count = program->staged_count;
-	memcpy(staged, program->staged, (size_t) count * sizeof *staged);
+	memcpy(staged, program->staged, (size_t)count * sizeof *staged);
 	program->staged_count = 0;
 	pthread_mutex_unlock(&program->lock);
 	for (int i = 0; i < count; i++)
@@ -257,7 +270,8 @@ static int on_turn(void *context)
 	return program->timeout_ms;
 }
 
-static void *program_main(void *context)
+static void *
+program_main(void *context)
 {
 	struct program *program = context;
 
@@ -265,7 +279,8 @@ static void *program_main(void *context)
 	return NULL;
 }
 
-static void program_start(struct program *program, bool in_turn, int spares)
+static void
+program_start(struct program *program, bool in_turn, int spares)
 {
 	const struct loop_handler handler = {.context = program, .request = on_request, .turn = on_turn};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -274,23 +289,25 @@ static void program_start(struct program *program, bool in_turn, int spares)
 	pthread_mutex_init(&program->lock, NULL);
 	program->in_turn = in_turn;
 	program->timeout_ms = -1;
-	snprintf(path, sizeof path, "/tmp/test_loop.%d.sock", (int) getpid());
+	snprintf(path, sizeof path, "/tmp/test_loop.%d.sock", (int)getpid());
 	unlink(path);
 	strcpy(address.sun_path, path);
 	program->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(program->listen_fd, (struct sockaddr *) &address, sizeof address) != 0 ||
+	if (bind(program->listen_fd, (struct sockaddr *)&address, sizeof address) != 0 ||
 	    listen(program->listen_fd, 2048) != 0)
 		abort();
 	program->loop = loop_new(program->listen_fd, &handler, BODY_MAX, spares);
 }
 
-static void program_go(struct program *program)
+static void
+program_go(struct program *program)
 {
 	pthread_create(&program->thread, NULL, program_main, program);
 }
 
 /* Returns the milliseconds that stopping took. */
-static long program_end(struct program *program)
+static long
+program_end(struct program *program)
 {
 	long start = now_ms();
 
@@ -306,7 +323,8 @@ static long program_end(struct program *program)
 
 /* --- tests --- */
 
-static void test_sequence(bool in_turn)
+static void
+test_sequence(bool in_turn)
 {
 	struct program program;
 	int good = 0;
@@ -332,7 +350,8 @@ static void test_sequence(bool in_turn)
 	ok(program_end(&program) < 500 && program.clean, "an idle loop stops at once");
 }
 
-static void test_connections(void)
+static void
+test_connections(void)
 {
 	enum { COUNT = 100, ROUNDS = 20 };
 	struct program program;
@@ -356,7 +375,8 @@ static void test_connections(void)
 	program_end(&program);
 }
 
-static void test_sizes(void)
+static void
+test_sizes(void)
 {
 	struct program program;
 	char *body = malloc(BODY_MAX + 1);
@@ -399,7 +419,8 @@ static void test_sizes(void)
 	program_end(&program);
 }
 
-static void test_slow(bool in_turn)
+static void
+test_slow(bool in_turn)
 {
 	enum { SLOW = 3, FAST = 200 };
 	struct program program;
@@ -432,7 +453,8 @@ static void test_slow(bool in_turn)
 	program_end(&program);
 }
 
-static void test_no_spare(void)
+static void
+test_no_spare(void)
 {
 	struct program program;
 	int fds[3];
@@ -452,7 +474,8 @@ static void test_no_spare(void)
 	program_end(&program);
 }
 
-static void test_half(void)
+static void
+test_half(void)
 {
 	struct program program;
 	uint8_t whole[512];
@@ -496,7 +519,8 @@ static void test_half(void)
 	program_end(&program);
 }
 
-static void test_gone(void)
+static void
+test_gone(void)
 {
 	struct program program;
 	struct loop_request *held = NULL;
@@ -531,7 +555,8 @@ static void test_gone(void)
 	ok(program_end(&program) < 1000 && program.clean, "and nothing is left of them");
 }
 
-static void test_no_keep(void)
+static void
+test_no_keep(void)
 {
 	struct program program;
 	uint8_t whole[512];
@@ -541,7 +566,7 @@ static void test_no_keep(void)
 	program_start(&program, true, 4);
 	program_go(&program);
 	fd = client_connect();
-	whole[8 + 2] = 0;   /* without FCGI_KEEP_CONN */
+	whole[8 + 2] = 0; /* without FCGI_KEEP_CONN */
 	send(fd, whole, size, MSG_NOSIGNAL);
 	ok(answered(fd, "\r\nonce", WAIT_MS) && closed(fd, 500),
 	   "a connection that is not to be kept is closed after the answer, at once");
@@ -549,7 +574,8 @@ static void test_no_keep(void)
 	program_end(&program);
 }
 
-static void test_stop(void)
+static void
+test_stop(void)
 {
 	struct program program;
 	long took;
@@ -584,13 +610,15 @@ static void test_stop(void)
 	client_send(slow, "hold", "", 0);
 	sleep_ms(100);
 	took = program_end(&program);
-	ok(!program.clean && took >= LOOP_STOP_MS - 200 && took < 7000, "it gives up after a while (%ld ms)", took);
+	ok(!program.clean && took >= LOOP_STOP_MS - 200 && took < 7000, "it gives up after a while (%ld ms)",
+	   took);
 	loop_drop(program.held);
-	loop_free(program.loop);     /* in truth nothing runs any more */
+	loop_free(program.loop); /* in truth nothing runs any more */
 	close(slow);
 }
 
-static void on_watch(void *context, int fd, unsigned events)
+static void
+on_watch(void *context, int fd, unsigned events)
 {
 	struct program *program = context;
 	uint64_t value;
@@ -599,7 +627,8 @@ static void on_watch(void *context, int fd, unsigned events)
 		atomic_fetch_add(&program->watch_calls, 1);
 }
 
-static bool reaches(atomic_int *counter, int least)
+static bool
+reaches(atomic_int *counter, int least)
 {
 	for (long until = now_ms() + WAIT_MS; now_ms() < until; sleep_ms(1))
 		if (atomic_load(counter) >= least)
@@ -607,7 +636,8 @@ static bool reaches(atomic_int *counter, int least)
 	return false;
 }
 
-static void test_watch(void)
+static void
+test_watch(void)
 {
 	struct program program;
 	uint64_t one = 1;
@@ -617,12 +647,14 @@ static void test_watch(void)
 	program.watched = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	loop_watch(program.loop, program.watched, EPOLLIN, on_watch, &program);
 	program_go(&program);
-	ok(write(program.watched, &one, sizeof one) > 0 && reaches(&program.watch_calls, 1), "a watch is called");
+	ok(write(program.watched, &one, sizeof one) > 0 && reaches(&program.watch_calls, 1),
+	   "a watch is called");
 	loop_rewatch(program.loop, program.watched, 0);
 	turns = atomic_load(&program.turns);
 	ok(write(program.watched, &one, sizeof one) > 0, "without events asked for");
 	loop_wake(program.loop);
-	ok(reaches(&program.turns, turns + 1) && atomic_load(&program.watch_calls) == 1, "it is not; loop_wake makes a turn");
+	ok(reaches(&program.turns, turns + 1) && atomic_load(&program.watch_calls) == 1,
+	   "it is not; loop_wake makes a turn");
 	loop_rewatch(program.loop, program.watched, EPOLLIN);
 	ok(reaches(&program.watch_calls, 2), "until they are asked for again");
 	loop_unwatch(program.loop, program.watched);
@@ -634,16 +666,18 @@ static void test_watch(void)
 	program_end(&program);
 }
 
-static double cpu_s(void)
+static double
+cpu_s(void)
 {
 	struct rusage usage;
 
 	getrusage(RUSAGE_SELF, &usage);
-	return (double) (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	       (double) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-static void test_idle(void)
+static void
+test_idle(void)
 {
 	struct program program;
 	double before;
@@ -666,7 +700,8 @@ static void test_idle(void)
 	program_end(&program);
 }
 
-static void test_many(void)
+static void
+test_many(void)
 {
 	enum { COUNT = LOOP_CONNECTIONS_MAX + 50 };
 	struct program program;
@@ -691,15 +726,17 @@ static void test_many(void)
 		good += answered(fds[i], "\r\nx", WAIT_MS);
 		close(fds[i]);
 	}
-	ok(opened == COUNT && good == COUNT, "more connections than may be open: the rest wait for their turn");
+	ok(opened == COUNT && good == COUNT,
+	   "more connections than may be open: the rest wait for their turn");
 	free(fds);
 	program_end(&program);
 }
 
 /* Everything at once, to let the sanitizers look. */
-static void *storm_client(void *argument)
+static void *
+storm_client(void *argument)
 {
-	unsigned seed = (unsigned) (uintptr_t) argument;
+	unsigned seed = (unsigned)(uintptr_t)argument;
 	long good = 0;
 
 	for (int round = 0; round < 30; round++) {
@@ -723,10 +760,11 @@ static void *storm_client(void *argument)
 		}
 		close(fd);
 	}
-	return (void *) (intptr_t) good;
+	return (void *)(intptr_t)good;
 }
 
-static void test_storm(void)
+static void
+test_storm(void)
 {
 	enum { CLIENTS = 16 };
 	struct program program;
@@ -736,12 +774,12 @@ static void test_storm(void)
 	program_start(&program, true, 8);
 	program_go(&program);
 	for (uintptr_t i = 0; i < CLIENTS; i++)
-		pthread_create(&threads[i], NULL, storm_client, (void *) (i + 1));
+		pthread_create(&threads[i], NULL, storm_client, (void *)(i + 1));
 	for (int i = 0; i < CLIENTS; i++) {
 		void *result;
 
 		pthread_join(threads[i], &result);
-		good += (long) (intptr_t) result;
+		good += (long)(intptr_t)result;
 	}
 	ok(good <= atomic_load(&program.served) && good > 1000,
 	   "%d clients, slow, fast and vanishing: %ld answers", CLIENTS, good);
@@ -749,7 +787,8 @@ static void test_storm(void)
 }
 
 /* In a process of its own, which is meant to die. */
-static void test_limit(void)
+static void
+test_limit(void)
 {
 	struct program program;
 	long start;
@@ -765,7 +804,7 @@ static void test_limit(void)
 		loop_set_limit(program.loop, 1);
 		program_go(&program);
 		fd = client_connect();
-		send(fd, "\1\1", 2, MSG_NOSIGNAL);    /* libfcgi waits for the rest, which is no callback */
+		send(fd, "\1\1", 2, MSG_NOSIGNAL); /* libfcgi waits for the rest, which is no callback */
 		sleep_ms(2000);
 		fd = client_connect();
 		client_send(fd, "slow", "600", 3);
@@ -781,11 +820,12 @@ static void test_limit(void)
 	ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && now_ms() - start < 4900,
 	   "a callback that runs too long ends the process, a client that sends too slowly does not");
 	kill(child, SIGKILL);
-	snprintf(path, sizeof path, "/tmp/test_loop.%d.sock", (int) child);
+	snprintf(path, sizeof path, "/tmp/test_loop.%d.sock", (int)child);
 	unlink(path);
 }
 
-int main(void)
+int
+main(void)
 {
 	struct rlimit files = {8192, 8192};
 

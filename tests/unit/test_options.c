@@ -13,7 +13,8 @@ static struct options options;
 static char said[1000];
 
 /* Reads one option; what was said on standard error is in `said`. */
-static bool reads(const char *option)
+static bool
+reads(const char *option)
 {
 	char text[200];
 	char *argv[] = {"program", "serve", text, NULL};
@@ -37,32 +38,39 @@ static bool reads(const char *option)
 	return result;
 }
 
-static bool one_line(void)
+static bool
+one_line(void)
 {
 	const char *end = strchr(said, '\n');
 
 	return strncmp(said, "seance: ", 8) == 0 && end != NULL && end[1] == '\0';
 }
 
-static void test_defaults(void)
+static void
+test_defaults(void)
 {
 	char *argv[] = {"program", "serve", NULL};
 
 	ok(options_read(&options, 2, argv, 2), "no options");
 	ok(strcmp(options.dir, "run") == 0 && strcmp(options.origins, "") == 0, "texts");
 	ok(options.durability == STORE_FULLY, "durability");
-	ok(options.max_sockets == 100000 && options.max_sockets_per_address == 20000 && options.max_joins == 100,
+	ok(options.max_sockets == 100000 && options.max_sockets_per_address == 20000 &&
+	       options.max_joins == 100,
 	   "counts");
-	ok(options.message_bytes == 1048576 && options.state_bytes == 16777216 && options.cache_bytes == 67108864,
+	ok(options.message_bytes == 1048576 && options.state_bytes == 16777216 &&
+	       options.cache_bytes == 67108864,
 	   "sizes");
-	ok(options.log_rows == 100000 && options.grace_s == 60 && options.callback_s == 10 && options.spares == 8,
+	ok(options.log_rows == 100000 && options.grace_s == 60 && options.callback_s == 10 &&
+	       options.spares == 8,
 	   "times and numbers");
 	ok(options.socket_mode == 0660, "mode");
 }
 
-static void test_good(void)
+static void
+test_good(void)
 {
-	ok(reads("--dir=/var/lib/x=y") && strcmp(options.dir, "/var/lib/x=y") == 0, "the value may hold a =");
+	ok(reads("--dir=/var/lib/x=y") && strcmp(options.dir, "/var/lib/x=y") == 0,
+	   "the value may hold a =");
 	ok(reads("--durability=normal") && options.durability == STORE_NORMALLY, "durability");
 	ok(reads("--origins=") && strcmp(options.origins, "") == 0, "an empty text");
 	ok(reads("--max-joins=1") && options.max_joins == 1, "the least");
@@ -71,21 +79,41 @@ static void test_good(void)
 	ok(reads("--cache-bytes=10000000000") && options.cache_bytes == 10000000000u, "beyond 32 bits");
 }
 
-static void test_bad(void)
+static void
+test_bad(void)
 {
 	static const char *const bad[] = {
-		"serve", "-h", "--", "--=5", "--no-such=1", "--max-join=1", "--max-joinss=1", "--max-joins",
-		"--max-joins=", "--max-joins=0", "--max-joins=-1", "--max-joins=+1", "--max-joins= 1",
-		"--max-joins=1x", "--max-joins=2147483648", "--max-joins=99999999999999999999",
-		"--durability=Full", "--durability=", "--socket-mode=888", "--socket-mode=7777", "--dir=",
-		"--message-bytes=1e6", "--callback-seconds=100000",
+		"serve",
+		"-h",
+		"--",
+		"--=5",
+		"--no-such=1",
+		"--max-join=1",
+		"--max-joinss=1",
+		"--max-joins",
+		"--max-joins=",
+		"--max-joins=0",
+		"--max-joins=-1",
+		"--max-joins=+1",
+		"--max-joins= 1",
+		"--max-joins=1x",
+		"--max-joins=2147483648",
+		"--max-joins=99999999999999999999",
+		"--durability=Full",
+		"--durability=",
+		"--socket-mode=888",
+		"--socket-mode=7777",
+		"--dir=",
+		"--message-bytes=1e6",
+		"--callback-seconds=100000",
 	};
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		ok(!reads(bad[i]) && one_line(), "refused in one line: %s", bad[i]);
 }
 
-int main(void)
+int
+main(void)
 {
 	alarm(60);
 	test_defaults();

@@ -10,7 +10,8 @@
 #include "poison.h"
 #include "tap.h"
 
-static void test_life(void)
+static void
+test_life(void)
 {
 	struct poison *poison = poison_new();
 	int slots[POISON_SLOTS];
@@ -21,7 +22,8 @@ static void test_life(void)
 		slots[i] = poison_enter(poison, "a", i);
 		good += slots[i] >= 0;
 	}
-	ok(good == POISON_SLOTS && poison_enter(poison, "a", 99) == -1, "as many callbacks as slots, then -1");
+	ok(good == POISON_SLOTS && poison_enter(poison, "a", 99) == -1,
+	   "as many callbacks as slots, then -1");
 	poison_leave(poison, -1);
 	for (int i = 0; i < POISON_SLOTS; i++)
 		poison_leave(poison, slots[i]);
@@ -46,7 +48,8 @@ static void test_life(void)
 	poison_free(poison);
 }
 
-static void test_names(void)
+static void
+test_names(void)
 {
 	struct poison *poison = poison_new();
 	char long_name[300];
@@ -61,7 +64,8 @@ static void test_names(void)
 	poison_free(poison);
 }
 
-static void test_oldest(void)
+static void
+test_oldest(void)
 {
 	struct poison *poison = poison_new();
 	int kept = 0;
@@ -73,11 +77,13 @@ static void test_oldest(void)
 	for (int i = 0; i < 3 * POISON_SUSPECTS; i++)
 		kept += poison_deaths(poison, "many", i);
 	ok(kept == POISON_SUSPECTS && poison_deaths(poison, "many", 0) == 0 &&
-	   poison_deaths(poison, "many", 3 * POISON_SUSPECTS - 1) == 1, "the oldest are forgotten");
+	       poison_deaths(poison, "many", 3 * POISON_SUSPECTS - 1) == 1,
+	   "the oldest are forgotten");
 	poison_free(poison);
 }
 
-static void test_processes(void)
+static void
+test_processes(void)
 {
 	struct poison *poison = poison_new();
 	struct poison *same = poison_map(dup(poison_fd(poison)));
@@ -97,7 +103,8 @@ static void test_processes(void)
 	poison_free(NULL);
 }
 
-int main(void)
+int
+main(void)
 {
 	alarm(60);
 	test_life();

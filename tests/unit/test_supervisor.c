@@ -28,7 +28,8 @@
 
 static char dir[64];
 
-static long now_ms(void)
+static long
+now_ms(void)
 {
 	struct timespec now;
 
@@ -36,14 +37,16 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static void sleep_ms(long ms)
+static void
+sleep_ms(long ms)
 {
 	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
 
 	nanosleep(&time, NULL);
 }
 
-static const char *in_dir(const char *name)
+static const char *
+in_dir(const char *name)
 {
 	static char path[4][200];
 	static int next;
@@ -53,7 +56,8 @@ static const char *in_dir(const char *name)
 	return path[next];
 }
 
-static void file_write(const char *name, const char *text)
+static void
+file_write(const char *name, const char *text)
 {
 	int fd = open(in_dir(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
 
@@ -62,7 +66,8 @@ static void file_write(const char *name, const char *text)
 	close(fd);
 }
 
-static const char *file_read(const char *name)
+static const char *
+file_read(const char *name)
 {
 	static char text[65536];
 	int fd = open(in_dir(name), O_RDONLY);
@@ -76,26 +81,29 @@ static const char *file_read(const char *name)
 
 /* --- the worker --- */
 
-static void trace(const char *what)
+static void
+trace(const char *what)
 {
 	char line[64];
-	int len = snprintf(line, sizeof line, "%s %d\n", what, (int) getpid());
+	int len = snprintf(line, sizeof line, "%s %d\n", what, (int)getpid());
 	int fd = open(in_dir("trace"), O_WRONLY | O_CREAT | O_APPEND, 0644);
 
-	if (fd < 0 || write(fd, line, (size_t) len) != len)
+	if (fd < 0 || write(fd, line, (size_t)len) != len)
 		abort();
 	close(fd);
 }
 
 static volatile sig_atomic_t told;
 
-static void on_term(int signal_number)
+static void
+on_term(int signal_number)
 {
-	(void) signal_number;
+	(void)signal_number;
 	told = 1;
 }
 
-static void serve_until_told(bool stubborn)
+static void
+serve_until_told(bool stubborn)
 {
 	sigset_t term;
 	sigset_t before;
@@ -107,7 +115,8 @@ static void serve_until_told(bool stubborn)
 		sigsuspend(&before);
 }
 
-int serve_run(const struct serve_setup *setup)
+int
+serve_run(const struct serve_setup *setup)
 {
 	char does[64];
 	char byte;
@@ -141,7 +150,8 @@ int serve_run(const struct serve_setup *setup)
 
 /* --- the test --- */
 
-static pid_t start(const char *mode)
+static pid_t
+start(const char *mode)
 {
 	char option[100];
 	pid_t pid;
@@ -157,7 +167,8 @@ static pid_t start(const char *mode)
 }
 
 /* The exit status of pid, -1: not within the time. */
-static int ends(pid_t pid)
+static int
+ends(pid_t pid)
 {
 	int status;
 
@@ -169,7 +180,8 @@ static int ends(pid_t pid)
 	return -1;
 }
 
-static int count_of(const char *what)
+static int
+count_of(const char *what)
 {
 	const char *at = file_read("trace");
 	int count = 0;
@@ -182,7 +194,8 @@ static int count_of(const char *what)
 }
 
 /* Waits until that many lines of the trace say so. */
-static bool traced(const char *what, int count)
+static bool
+traced(const char *what, int count)
 {
 	for (long until = now_ms() + WAIT_MS; now_ms() < until; sleep_ms(5))
 		if (count_of(what) >= count)
@@ -190,13 +203,15 @@ static bool traced(const char *what, int count)
 	return false;
 }
 
-static pid_t pid_in(const char *name)
+static pid_t
+pid_in(const char *name)
 {
-	return (pid_t) atoi(file_read(name));
+	return (pid_t)atoi(file_read(name));
 }
 
 /* The pid in worker.pid once it is another than `before`; 0: not within the time. */
-static pid_t worker_after(pid_t before)
+static pid_t
+worker_after(pid_t before)
 {
 	for (long until = now_ms() + WAIT_MS; now_ms() < until; sleep_ms(5)) {
 		pid_t pid = pid_in("worker.pid");
@@ -207,7 +222,8 @@ static pid_t worker_after(pid_t before)
 	return 0;
 }
 
-static bool gone(pid_t pid)
+static bool
+gone(pid_t pid)
 {
 	for (long until = now_ms() + WAIT_MS; now_ms() < until; sleep_ms(5))
 		if (kill(pid, 0) != 0 && errno == ESRCH)
@@ -215,19 +231,22 @@ static bool gone(pid_t pid)
 	return false;
 }
 
-static void fresh(const char *does)
+static void
+fresh(const char *does)
 {
 	unlink(in_dir("trace"));
 	file_write("does", does);
 }
 
-static bool nothing_left(void)
+static bool
+nothing_left(void)
 {
 	return access(in_dir("program.sock"), F_OK) != 0 && access(in_dir("link.sock"), F_OK) != 0 &&
 	       access(in_dir("supervisor.pid"), F_OK) != 0 && access(in_dir("worker.pid"), F_OK) != 0;
 }
 
-static void test_life(void)
+static void
+test_life(void)
 {
 	struct stat info = {0};
 	pid_t supervisor;
@@ -238,7 +257,8 @@ static void test_life(void)
 	worker = worker_after(0);
 	ok(worker > 0 && traced("serves", 1), "a worker serves");
 	ok(pid_in("supervisor.pid") == supervisor, "the supervisor's pid is written");
-	ok(stat(in_dir("program.sock"), &info) == 0 && (info.st_mode & 07777) == 0600, "mode of program.sock");
+	ok(stat(in_dir("program.sock"), &info) == 0 && (info.st_mode & 07777) == 0600,
+	   "mode of program.sock");
 	ok(stat(in_dir("link.sock"), &info) == 0 && (info.st_mode & 07777) == 0600, "mode of link.sock");
 	ok(ends(start("--spares=1")) == 1, "a second supervisor does not start");
 	ok(kill(worker, 0) == 0 && access(in_dir("program.sock"), F_OK) == 0, "and does no harm");
@@ -247,7 +267,8 @@ static void test_life(void)
 	ok(nothing_left(), "sockets and pid files are removed");
 }
 
-static void test_restart(void)
+static void
+test_restart(void)
 {
 	pid_t supervisor;
 	pid_t worker;
@@ -265,8 +286,8 @@ static void test_restart(void)
 	file_write("does", "crash");
 	kill(next, SIGKILL);
 	sleep_ms(2500);
-	ok(count_of("serves") >= 4 && count_of("serves") <= 12, "one that goes on crashing, with back-off (%d)",
-	   count_of("serves"));
+	ok(count_of("serves") >= 4 && count_of("serves") <= 12,
+	   "one that goes on crashing, with back-off (%d)", count_of("serves"));
 	file_write("does", "good");
 	ok(traced("serves", count_of("serves") + 1), "until it does not");
 	sleep_ms(300);
@@ -279,7 +300,8 @@ static void test_restart(void)
 	ok(ends(start("--no-such=1")) == 2 && nothing_left(), "a wrong option, too");
 }
 
-static void test_poison(void)
+static void
+test_poison(void)
 {
 	pid_t supervisor;
 
@@ -292,7 +314,8 @@ static void test_poison(void)
 	ends(supervisor);
 }
 
-static void test_replace(void)
+static void
+test_replace(void)
 {
 	pid_t supervisor;
 	pid_t first;
@@ -314,7 +337,8 @@ static void test_replace(void)
 	file_write("does", "fail");
 	kill(supervisor, SIGHUP);
 	sleep_ms(500);
-	ok(pid_in("worker.pid") == second && kill(second, 0) == 0, "one that does not start: the old one goes on");
+	ok(pid_in("worker.pid") == second && kill(second, 0) == 0,
+	   "one that does not start: the old one goes on");
 
 	file_write("does", "stuck");
 	kill(supervisor, SIGHUP);
@@ -353,7 +377,8 @@ static void test_replace(void)
 	ok(ends(supervisor) == 0 && nothing_left(), "end well");
 }
 
-static void test_orphan(void)
+static void
+test_orphan(void)
 {
 	pid_t supervisor;
 	pid_t worker;
@@ -372,7 +397,8 @@ static void test_orphan(void)
 	ok(ends(supervisor) == 0 && nothing_left(), "and ends well");
 }
 
-static void test_sockets(void)
+static void
+test_sockets(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	char long_dir[200];
@@ -381,13 +407,13 @@ static void test_sockets(void)
 
 	fresh("good");
 	snprintf(address.sun_path, sizeof address.sun_path, "%s", in_dir("program.sock"));
-	if (bind(fd, (struct sockaddr *) &address, sizeof address) != 0 || listen(fd, 1) != 0)
+	if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 1) != 0)
 		abort();
 	close(fd);
 	pid = start("--spares=1");
 	ok(worker_after(0) > 0, "a socket that was left behind is replaced");
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	ok(connect(fd, (struct sockaddr *) &address, sizeof address) == 0, "and can be connected to");
+	ok(connect(fd, (struct sockaddr *)&address, sizeof address) == 0, "and can be connected to");
 	close(fd);
 	kill(pid, SIGTERM);
 	ends(pid);
@@ -403,11 +429,12 @@ static void test_sockets(void)
 	ok(ends(pid) == 1, "a path too long for a socket");
 }
 
-static int tests(void)
+static int
+tests(void)
 {
 	char command[100];
 
-	snprintf(dir, sizeof dir, "/tmp/test_supervisor.%d", (int) getpid());
+	snprintf(dir, sizeof dir, "/tmp/test_supervisor.%d", (int)getpid());
 	mkdir(dir, 0755);
 	alarm(150);
 	test_life();
@@ -422,7 +449,8 @@ static int tests(void)
 	return done();
 }
 
-int main(int argc, char **argv)
+int
+main(int argc, char **argv)
 {
 	struct options options;
 
@@ -430,5 +458,6 @@ int main(int argc, char **argv)
 		return tests();
 	if (!options_read(&options, argc, argv, 2))
 		return 2;
-	return strcmp(argv[1], "serve") == 0 ? supervisor_run(&options, argv) : worker_run(&options, NULL, NULL);
+	return strcmp(argv[1], "serve") == 0 ? supervisor_run(&options, argv)
+	                                     : worker_run(&options, NULL, NULL);
 }
