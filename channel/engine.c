@@ -250,9 +250,10 @@ token_make(char token[TOKEN_BYTES * 2])
 }
 
 static int
-address_count(struct engine *engine, const char *address)
+address_count(struct engine *engine, const char *text)
 {
-	return (int)(intptr_t)table_find_text(engine->addresses, address);
+	const struct address *address = table_find_text(engine->addresses, text);
+	return address ? address->sockets : 0;
 }
 
 static bool

@@ -80,6 +80,12 @@ struct instance {
 	struct instance *used_previous, *used_next; /* loaded ones, by last use */
 };
 
+/* Where clients come from. */
+struct address {
+	char *text;
+	int sockets;
+};
+
 /* Something for the next transaction: a new socket, or what a message did. */
 struct staged {
 	struct socket *socket; /* new; or NULL */

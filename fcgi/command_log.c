@@ -6,6 +6,7 @@
 #include "command.h"
 #include "json.h"
 #include "log.h"
+#include "memory.h"
 
 /* The instances of a topic: one if it is shared, one for each join if it is private. */
 struct view {
@@ -21,7 +22,7 @@ take_instance(void *context, const struct store_instance *row)
 
 	if (strcmp(row->topic, view->topic) != 0)
 		return true;
-	view->instances = must(realloc(view->instances, (view->count + 1) * sizeof *view->instances));
+	view->instances = memory_realloc(view->instances, (view->count + 1) * sizeof *view->instances);
 	view->instances[view->count++] = row->id;
 	return true;
 }

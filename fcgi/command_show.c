@@ -5,6 +5,7 @@
 #include "command.h"
 #include "json.h"
 #include "log.h"
+#include "memory.h"
 #include "patch.h"
 
 /* The stored state may lag behind the log: these operations are applied to it. */
@@ -49,7 +50,7 @@ take_step(struct view *view, const struct store_record *row)
 	}
 	if (row->operations == NULL || row->revision <= view->state_revision)
 		return;
-	view->steps = must(realloc(view->steps, (view->count + 1) * sizeof *view->steps));
+	view->steps = memory_realloc(view->steps, (view->count + 1) * sizeof *view->steps);
 	view->steps[view->count++] = (struct step){row->revision, json_read(row->operations)};
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "memory.h"
 
 #define INPUT_SIZE   65536u   /* what workers send is small: a longer message is malformed */
 #define SEND_EARLY   262144u  /* bytes queued within a turn that are sent before its end */
@@ -193,7 +194,7 @@ out_grow(struct link *link, size_t more)
 	while (size < used + more)
 		size *= 2;
 	if (size != link->out_size)
-		link->out = must(realloc(link->out, size));
+		link->out = memory_realloc(link->out, size);
 	link->out_size = size;
 }
 
@@ -383,7 +384,7 @@ link_add(struct link_server *server, int fd)
 		close(fd);
 		return;
 	}
-	link = must(calloc(1, sizeof *link));
+	link = memory_zeroed(1, sizeof *link);
 	link->server = server;
 	link->fd = fd;
 	server->links[server->count++] = link;
@@ -414,7 +415,7 @@ listen_ready(void *context, int fd, unsigned events)
 struct link_server *
 link_server_new(struct loop *loop, int listen_fd, size_t out_max, const struct link_handler *handler)
 {
-	struct link_server *server = must(calloc(1, sizeof *server));
+	struct link_server *server = memory_zeroed(1, sizeof *server);
 
 	server->loop = loop;
 	server->listen_fd = listen_fd;
@@ -457,8 +458,8 @@ link_server_free(struct link_server *server, int timeout_ms)
 	for (int i = 0; i < server->count; i++)
 		send_until(server->links[i], until_ms);
 	server->handler.lock(server->handler.context);
-	while (server->count > 0)
-		link_free(server->links[0]);
+	for (int i = server->count; i-- > 0;)
+		link_free(server->links[i]);
 	server->handler.unlock(server->handler.context);
 	loop_unwatch(server->loop, server->listen_fd);
 	free(server);

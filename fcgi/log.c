@@ -83,11 +83,3 @@ log_die(const char *format, ...)
 	va_end(arguments);
 	abort();
 }
-
-void *
-must(void *memory)
-{
-	if (memory == NULL)
-		log_die("out of memory");
-	return memory;
-}

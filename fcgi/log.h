@@ -16,7 +16,4 @@ void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* log_die - the same, then abort() */
 void log_die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-/* must - memory as it was got; dies loudly when it is NULL */
-void *must(void *memory);
-
 #endif

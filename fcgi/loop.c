@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "memory.h"
 
 int64_t
 loop_now_ns(void)
@@ -307,7 +308,7 @@ locks_init(struct loop *loop)
 struct loop *
 loop_new(int listen_fd, const struct loop_handler *handler, size_t body_max, int spares)
 {
-	struct loop *loop = must(calloc(1, sizeof *loop));
+	struct loop *loop = memory_zeroed(1, sizeof *loop);
 
 	libfcgi_init();
 	locks_init(loop);
@@ -315,7 +316,7 @@ loop_new(int listen_fd, const struct loop_handler *handler, size_t body_max, int
 	loop->body_max = body_max;
 	loop->listen_fd = listen_fd;
 	loop->member_max = spares + 1;
-	loop->members = must(calloc((size_t)loop->member_max, sizeof *loop->members));
+	loop->members = memory_zeroed((size_t)loop->member_max, sizeof *loop->members);
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (loop->epoll_fd < 0 || loop->wake_fd < 0)

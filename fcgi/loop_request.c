@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "memory.h"
 
 /* --- connections --- */
 
@@ -17,7 +18,7 @@
 static struct loop_request *
 connection_make(struct loop *loop)
 {
-	struct loop_request *connection = must(calloc(1, sizeof *connection));
+	struct loop_request *connection = memory_zeroed(1, sizeof *connection);
 
 	connection->source = SOURCE_CONNECTION;
 	connection->loop = loop;
@@ -136,7 +137,7 @@ answer_later(struct loop_request *request, const char *bytes, size_t len)
 {
 	struct loop *loop = request->loop;
 
-	request->answer = must(malloc(len));
+	request->answer = memory_alloc(len);
 	request->answer_len = len;
 	memcpy(request->answer, bytes, len);
 	pthread_mutex_lock(&loop->answers_lock);
@@ -201,7 +202,7 @@ body_reserve(struct loop_request *request, size_t more)
 	while (size < request->body_len + more + 1)
 		size *= 2;
 	if (size != request->body_size)
-		request->body = must(realloc(request->body, size));
+		request->body = memory_realloc(request->body, size);
 	request->body_size = size;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "log.h"
+#include "memory.h"
 
 /* Under the lock. */
 static struct watch *
@@ -23,7 +24,7 @@ loop_watch(struct loop *loop, int fd, unsigned events, loop_ready_fn *ready, voi
 	pthread_mutex_lock(&loop->lock);
 	watch = watch_find(loop, -1);
 	if (watch == NULL) {
-		watch = must(calloc(1, sizeof *watch));
+		watch = memory_zeroed(1, sizeof *watch);
 		watch->source = SOURCE_WATCH;
 		watch->next = loop->watches;
 		loop->watches = watch;

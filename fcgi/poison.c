@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "memory.h"
 
 enum { SLOT_FREE, SLOT_TAKEN, SLOT_RUNS };
 
@@ -58,7 +59,7 @@ poison_map(int fd)
 	page = mmap(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (page == MAP_FAILED)
 		return NULL;
-	poison = must(calloc(1, sizeof *poison));
+	poison = memory_zeroed(1, sizeof *poison);
 	poison->fd = fd;
 	poison->page = page;
 	return poison;

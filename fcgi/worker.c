@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "memory.h"
 #include "poison.h"
 #include "serve.h"
 
@@ -62,7 +63,7 @@ worker_argv(char **argv)
 
 	while (argv[count] != NULL)
 		count++;
-	copy = must(calloc((size_t)count + 1, sizeof *copy));
+	copy = memory_zeroed((size_t)count + 1, sizeof *copy);
 	memcpy(copy, argv, (size_t)count * sizeof *copy);
 	copy[1] = (char *)WORKER_COMMAND;
 	return copy;
@@ -124,16 +125,18 @@ static bool
 take_over(int fds[DESCRIPTORS])
 {
 	const char *text = getenv(ENVIRONMENT);
-	int end = -1;
 
-	if (text == NULL ||
-	    sscanf(text, "%d,%d,%d,%d,%d%n", &fds[PROGRAM], &fds[LINK], &fds[READY], &fds[GO], &fds[POISON],
-	           &end) != DESCRIPTORS ||
-	    text[end] != '\0')
-		return false;
-	for (int i = 0; i < DESCRIPTORS; i++)
-		if (fcntl(fds[i], F_SETFD, FD_CLOEXEC) != 0)
+	for (int i = 0; i < DESCRIPTORS; i++) {
+		char *end;
+
+		if (text == NULL)
 			return false;
+		fds[i] = (int)strtol(text, &end, 10);
+		if (end == text || *end != (i + 1 < DESCRIPTORS ? ',' : '\0') ||
+		    fcntl(fds[i], F_SETFD, FD_CLOEXEC) != 0)
+			return false;
+		text = end + 1;
+	}
 	unsetenv(ENVIRONMENT);
 	return true;
 }

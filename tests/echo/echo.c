@@ -20,6 +20,7 @@
 #include "link_server.h"
 #include "log.h"
 #include "loop.h"
+#include "memory.h"
 
 #define ID_LEN 22 /* 128 bits in base64url */
 
@@ -62,7 +63,7 @@ answer_message(struct loop_request *request)
 	const char *body = loop_body(request, &len);
 
 	if (head_len + len > sizeof small)
-		answer = must(malloc(head_len + len));
+		answer = memory_alloc(head_len + len);
 	memcpy(answer, head, head_len);
 	memcpy(answer + head_len, body, len);
 	loop_finish(request, answer, head_len + len);

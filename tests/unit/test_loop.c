@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "loop.h"
+#include "memory.h"
 #include "tap.h"
 
 #define WAIT_MS  8000 /* no wait is longer */
@@ -148,7 +149,7 @@ client_answer_in(int fd, size_t *len, long ms)
 		if (head[1] != 6)
 			continue;
 		while (size < *len + content + 1)
-			answer = realloc(answer, size *= 2);
+			answer = memory_realloc(answer, size *= 2);
 		memcpy(answer + *len, bytes, content);
 		*len += content;
 		answer[*len] = '\0';
