@@ -461,6 +461,57 @@ test_ends(void)
 	bench_close(&b);
 }
 
+/* What a kill between a private instance's birth and its deletion leaves. */
+static void
+test_orphan(void)
+{
+	struct bench b;
+	bool foreign;
+	struct store_instance orphan = {.topic = "private:o", .epoch = 1};
+	bench_open(&b, true);
+	int a = bench_connect(&b);
+	bench_say(&b, a, join_of("private:x", "1", "{}"));
+	bool added = store_begin(b.engine->store, &foreign) == STORE_OK &&
+	             store_instance_add(b.engine->store, &orphan, "1") == STORE_OK &&
+	             store_commit(b.engine->store) == STORE_OK;
+	ok(added && stored(&b).instances == 2, "a private instance that nobody is joined to");
+	bench_restart(&b, true);
+	bench_time_passes(&b);
+	bench_commit(&b);
+	ok(stored(&b).instances == 1, "goes after the next start, the other stays");
+	bench_held(&b, a);
+	bench_say(&b, a, event_of("private:x", "add", "{\"id\":1}"));
+	ok(bench_count(&b, a, "private:x") == 1, "and goes on");
+	bench_close(&b);
+}
+
+/* Many large states that fall quiet at once must not hold up everybody else. */
+static void
+test_large_pause(void)
+{
+	struct bench b;
+	bench_open(&b, true);
+	int a = bench_connect(&b);
+	bench_say(&b, a, join_of("shared:x", "1", "{\"pad\":20000}"));
+	bench_say(&b, a, join_of("shared:y", "1", "{\"pad\":20000}"));
+	const struct instance *x = bench_instance(&b, a, "shared:x");
+	const struct instance *y = bench_instance(&b, a, "shared:y");
+	bench_say(&b, a, event_of("shared:x", "add", "{\"id\":1}"));
+	bench_say(&b, a, event_of("shared:y", "add", "{\"id\":1}"));
+	bench_time_passes(&b);
+	b.engine->large_ms = 0;
+	bench_commit(&b);
+	b.engine->large_ms += 60000; /* however slow this machine is, the pause is not over */
+	bench_time_passes(&b);
+	bench_commit(&b);
+	ok(x->row.state_revision + y->row.state_revision == 1, "of two large states one is written");
+	b.engine->large_ms = 0;
+	bench_time_passes(&b);
+	bench_commit(&b);
+	ok(x->row.state_revision + y->row.state_revision == 2, "the other after a pause");
+	bench_close(&b);
+}
+
 /* --- what waits --- */
 
 static void
@@ -729,6 +780,8 @@ main(void)
 	test_large();
 	test_shared_states();
 	test_ends();
+	test_orphan();
+	test_large_pause();
 	test_busy_store();
 	test_faults();
 	test_fault_alone();
