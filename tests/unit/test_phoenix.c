@@ -334,21 +334,13 @@ struct golden {
 #define OPS    "[{\"op\":\"replace\",\"path\":\"/n\",\"value\":1}]"
 #define EVENTS "[[\"sender\",\"reply_event1\",{\"foo\":\"bar\"}],[\"all\",\"e\",null]]"
 
-static const struct store_record event_row = {
-	.kind = STORE_EVENT,
-	.version = 3,
-	.operations = OPS,
-	.join_ref = "\"1\"",
-	.ref = "\"9\"",
-};
-static const struct store_record told_row = {
-	.kind = STORE_EVENT,
-	.version = 3,
-	.operations = OPS,
-	.events = EVENTS,
-	.join_ref = "\"1\"",
-	.ref = "\"9\"",
-};
+#define EVENT(...)                                                                                 \
+	{                                                                                              \
+		.kind = STORE_EVENT, .version = 3, .operations = OPS, .join_ref = "\"1\"", .ref = "\"9\"", \
+		__VA_ARGS__                                                                                \
+	}
+#define EVENT_ROW EVENT(.socket = 0)
+#define TOLD_ROW  EVENT(.events = EVENTS)
 
 #define JOIN(...)                                                            \
 	{                                                                        \
@@ -357,16 +349,16 @@ static const struct store_record told_row = {
 #define STATE .state = "{\"n\":0}"
 
 static const struct golden goldens[] = {
-	{"the sender's patch", V2, true, event_row,
+	{"the sender's patch", V2, true, EVENT_ROW,
      "[[\"1\",null,\"t:a\",\"seance:patch\",{\"operations\":" OPS ",\"version\":3}]]"},
-	{"another's patch", V2, false, event_row,
+	{"another's patch", V2, false, EVENT_ROW,
      "[[null,null,\"t:a\",\"seance:patch\",{\"operations\":" OPS ",\"version\":3}]]"},
-	{"patch, version 1", V1, true, event_row,
+	{"patch, version 1", V1, true, EVENT_ROW,
      "[{\"event\":\"seance:patch\",\"payload\":{\"operations\":" OPS
      ",\"version\":3},\"ref\":null,\"topic\":\"t:a\"}]"},
-	{"patch, live_state", LIVE, true, event_row,
+	{"patch, live_state", LIVE, true, EVENT_ROW,
      "[[\"1\",null,\"t:a\",\"state:patch\",{\"patch\":" OPS ",\"version\":3}]]"},
-	{"patch, live_state, version 1", LIVE_V1, false, event_row,
+	{"patch, live_state, version 1", LIVE_V1, false, EVENT_ROW,
      "[{\"event\":\"state:patch\",\"payload\":{\"patch\":" OPS
      ",\"version\":3},\"ref\":null,\"topic\":\"t:a\"}]"},
 	{"a patch without operations",
@@ -374,14 +366,14 @@ static const struct golden goldens[] = {
      false,
      {.kind = STORE_EVENT, .version = 0},
      "[[null,null,\"t:a\",\"seance:patch\",{\"operations\":[],\"version\":0}]]"},
-	{"events before the patch, both forms (the union of the two JS clients)", V2, true, told_row,
+	{"events before the patch, both forms (the union of the two JS clients)", V2, true, TOLD_ROW,
      "[[\"1\",null,\"t:a\",\"seance:event\",{\"name\":\"reply_event1\",\"detail\":{\"foo\":\"bar\"},\"type\":\"reply_event1\",\"payload\":{\"foo\":\"bar\"}}],"
      "[\"1\",null,\"t:a\",\"seance:event\",{\"name\":\"e\",\"detail\":null,\"type\":\"e\",\"payload\":null}],"
      "[\"1\",null,\"t:a\",\"seance:patch\",{\"operations\":" OPS ",\"version\":3}]]"},
-	{"others get what is pushed, not what is replied", V2, false, told_row,
+	{"others get what is pushed, not what is replied", V2, false, TOLD_ROW,
      "[[null,null,\"t:a\",\"seance:event\",{\"name\":\"e\",\"detail\":null,\"type\":\"e\",\"payload\":null}],"
      "[null,null,\"t:a\",\"seance:patch\",{\"operations\":" OPS ",\"version\":3}]]"},
-	{"events, live_state: the event's own name", LIVE, true, told_row,
+	{"events, live_state: the event's own name", LIVE, true, TOLD_ROW,
      "[[\"1\",null,\"t:a\",\"reply_event1\",{\"foo\":\"bar\"}],[\"1\",null,\"t:a\",\"e\",null],"
      "[\"1\",null,\"t:a\",\"state:patch\",{\"patch\":" OPS ",\"version\":3}]]"},
 	{"join ok", V2, true, JOIN(STATE),
@@ -463,7 +455,7 @@ test_commits(void)
 	int count = phoenix_commit(&out, V2, &record, true);
 	wrote(&out, count, "[[\"1\",null,\"t\",\"seance:change\",{\"state\":{\"big\":1},\"version\":2}]]",
 	      "a state that stands in another row");
-	struct record odd = {.row = event_row, .topic = (char *)(uintptr_t) "\xc3\xa9\"\\/\x01", .users = 1};
+	struct record odd = {.row = EVENT_ROW, .topic = (char *)(uintptr_t) "\xc3\xa9\"\\/\x01", .users = 1};
 	count = phoenix_commit(&out, V2, &odd, false);
 	wrote(&out, count,
 	      "[[null,null,\"\xc3\xa9\\\"\\\\/\\u0001\",\"seance:patch\",{\"operations\":" OPS
