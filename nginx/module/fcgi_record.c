@@ -177,13 +177,6 @@ fcgi_answer_release(struct fcgi_answer *answer)
 	answer->memory_size = 0;
 }
 
-bool
-fcgi_answer_begun(const struct fcgi_answer *answer)
-{
-	return answer->head_len > 0 || answer->len > 0 || answer->content_left > 0 ||
-	       answer->padding_left > 0 || answer->errors_len > 0;
-}
-
 static bool
 reserve(struct fcgi_answer *a, size_t need)
 {

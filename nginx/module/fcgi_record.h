@@ -132,11 +132,6 @@ void fcgi_answer_release(struct fcgi_answer *answer);
 enum fcgi_progress fcgi_answer_read(struct fcgi_answer *answer, uint8_t *buf, size_t len);
 
 /*
- * fcgi_answer_begun - whether any byte of it has come
- */
-bool fcgi_answer_begun(const struct fcgi_answer *answer);
-
-/*
  * fcgi_cgi_head - the length of a CGI answer's head, its empty line included
  *
  * Lines end with CRLF or LF.
