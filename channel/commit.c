@@ -122,16 +122,22 @@ write_join(struct engine *engine, struct staged *staged)
 	return store_join_add(engine->store, &row);
 }
 
+/* Nobody is joined to it any more: a private instance goes with its join. */
+static enum store_status
+write_unjoined(struct engine *engine, struct instance *instance)
+{
+	if (!instance || instance->row.shared)
+		return STORE_OK;
+	instance->deleted = true;
+	return store_instance_delete(engine->store, instance->next.id);
+}
+
 static enum store_status
 write_end(struct engine *engine, struct staged *staged)
 {
 	struct join *join = staged->ends;
-	struct instance *instance = join->instance;
 	enum store_status status = store_join_end(engine->store, join->number, staged->record->row.number);
-	if (status != STORE_OK || !instance || instance->row.shared)
-		return status;
-	instance->deleted = true;
-	return store_instance_delete(engine->store, instance->row.id);
+	return status == STORE_OK ? write_unjoined(engine, join->instance) : status;
 }
 
 static enum store_status
@@ -151,8 +157,9 @@ write_staged(struct engine *engine, struct staged *staged)
 	status = write_row(engine, staged);
 	if (status == STORE_OK && staged->ends && !socket->ended)
 		status = write_end(engine, staged);
-	if (status == STORE_OK && staged->join && !socket->ended)
-		status = write_join(engine, staged);
+	if (status == STORE_OK && staged->join)
+		status = socket->ended ? write_unjoined(engine, staged->join->instance)
+		                       : write_join(engine, staged);
 	if (status == STORE_OK && staged->assigns && !socket->ended)
 		status = store_socket_assigns(engine->store, socket->row.id, json_text(staged->assigns, NULL));
 	return status;

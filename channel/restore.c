@@ -90,16 +90,6 @@ read_log(struct engine *engine)
 	return status;
 }
 
-/* A kill can leave a private instance behind whose socket had ended. */
-static bool
-restore_orphan(void *context, const struct store_instance *row)
-{
-	struct engine *engine = context;
-	if (!row->shared && !table_find_number(engine->instances_by_id, row->id))
-		numbers_add(&engine->dead_instances, row->id);
-	return true;
-}
-
 bool
 engine_restore(struct engine *engine)
 {
@@ -112,8 +102,6 @@ engine_restore(struct engine *engine)
 		status = store_scan_joins(engine->store, restore_join, engine);
 	if (status == STORE_OK)
 		status = read_log(engine);
-	if (status == STORE_OK)
-		status = store_scan_instances(engine->store, restore_orphan, engine);
 	if (status != STORE_OK)
 		engine_log(engine, "the database cannot be read: %s", store_message(engine->store));
 	return status == STORE_OK;
