@@ -7,7 +7,7 @@
 
 /* --- the result --- */
 
-void
+struct delivery *
 deliver(struct commit_result *result, struct record *record, struct socket *socket, int64_t after)
 {
 	if (result->delivery_count == result->delivery_room) {
@@ -15,12 +15,14 @@ deliver(struct commit_result *result, struct record *record, struct socket *sock
 		result->deliveries =
 			memory_realloc(result->deliveries, result->delivery_room * sizeof(struct delivery));
 	}
-	result->deliveries[result->delivery_count++] = (struct delivery){
+	struct delivery *delivery = &result->deliveries[result->delivery_count++];
+	*delivery = (struct delivery){
 		.record = record_use(record),
 		.socket = socket,
 		.after = after,
 	};
 	socket_use(socket);
+	return delivery;
 }
 
 void
@@ -158,8 +160,8 @@ write_staged(struct engine *engine, struct staged *staged)
 	if (status == STORE_OK && staged->ends && !socket->ended)
 		status = write_end(engine, staged);
 	if (status == STORE_OK && staged->join)
-		status = socket->ended ? write_unjoined(engine, staged->join->instance)
-		                       : write_join(engine, staged);
+		status =
+			socket->ended ? write_unjoined(engine, staged->join->instance) : write_join(engine, staged);
 	if (status == STORE_OK && staged->assigns && !socket->ended)
 		status = store_socket_assigns(engine->store, socket->row.id, json_text(staged->assigns, NULL));
 	return status;
@@ -177,20 +179,31 @@ house_is_due(const struct engine *engine, int64_t now)
 	       (engine->due_first && engine->due_first->due_ms <= now);
 }
 
+typedef enum store_status delete_fn(struct store *store, int64_t id);
+
+/* One that has gone already is as good as deleted. */
+static enum store_status
+delete_row(struct store *store, delete_fn *delete, int64_t id)
+{
+	enum store_status status = delete (store, id);
+	return status == STORE_NONE ? STORE_OK : status;
+}
+
+static enum store_status
+delete_rows(struct store *store, delete_fn *delete, const struct numbers *ids)
+{
+	enum store_status status = STORE_OK;
+	for (size_t i = 0; i < ids->count && status == STORE_OK; i++)
+		status = delete_row(store, delete, ids->at[i]);
+	return status;
+}
+
 static enum store_status
 delete_ended(struct engine *engine)
 {
-	enum store_status status = STORE_OK;
-	for (size_t i = 0; i < engine->ended_sockets.count && status == STORE_OK; i++) {
-		status = store_socket_delete(engine->store, engine->ended_sockets.at[i]);
-		if (status == STORE_NONE)
-			status = STORE_OK;
-	}
-	for (size_t i = 0; i < engine->dead_instances.count && status == STORE_OK; i++) {
-		status = store_instance_delete(engine->store, engine->dead_instances.at[i]);
-		if (status == STORE_NONE)
-			status = STORE_OK;
-	}
+	enum store_status status = delete_rows(engine->store, store_socket_delete, &engine->ended_sockets);
+	if (status == STORE_OK)
+		status = delete_rows(engine->store, store_instance_delete, &engine->dead_instances);
 	return status;
 }
 
@@ -211,10 +224,8 @@ delete_blanks(struct engine *engine)
 			instance_unblank(engine, instance);
 			continue;
 		}
-		status = store_instance_delete(engine->store, instance->row.id);
+		status = delete_row(engine->store, store_instance_delete, instance->row.id);
 		instance->deleted = true;
-		if (status == STORE_NONE)
-			status = STORE_OK;
 	}
 	return status;
 }
@@ -251,9 +262,9 @@ struct house {
 static enum store_status
 put_mark(struct engine *engine, int64_t last, int64_t now, struct house *house)
 {
-	int64_t written = instances_written(engine, last);
 	if (now - engine->marked_ms < MARK_EVERY_MS)
 		return STORE_OK;
+	int64_t written = instances_written(engine, last);
 	if (written == engine->written)
 		return STORE_OK;
 	house->written = written;

@@ -56,10 +56,9 @@ struct socket {
 	int join_count;          /* that have not ended */
 
 	/* Order: what it has been sent (docs/delivery.md) */
-	int64_t last; /* the last commit that had bytes for it, if known */
-	bool known;   /* last is right, so units can follow it */
-	bool fill;    /* units after fill_from are to be sent at the next commit */
-	int64_t fill_from;
+	int64_t last;     /* the last commit that had bytes for it, if known */
+	bool known;       /* last is right, so units can follow it */
+	bool fill;        /* units after position are to be sent at the next commit */
 	int64_t position; /* the highest that it was reported at */
 	int64_t floor;    /* commits from here on may be needed to fill it; INT64_MAX: none */
 	bool behind;      /* its worker asked for a pause */

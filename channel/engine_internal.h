@@ -67,7 +67,6 @@ struct instance {
 	struct message *waiting, *waiting_last;
 
 	struct join *joins; /* ended ones too */
-	int live;           /* that have not ended */
 
 	struct record *state_record; /* the newest that carries its full state; NULL: none */
 	size_t state_bytes;          /* of the state as text, when last written or read */
@@ -191,6 +190,8 @@ struct instance *instance_by_id(struct engine *engine, int64_t id); /* in memory
 void instance_register(struct engine *engine, struct instance *instance); /* after its birth */
 bool instance_load(struct engine *engine, struct instance *instance);
 void instance_give_state(struct engine *engine, struct instance *instance, json_object *state);
+/* instance_reckon - its state is of so many bytes now */
+void instance_reckon(struct engine *engine, struct instance *instance, size_t bytes);
 void instance_used(struct engine *engine, struct instance *instance);
 void instance_discard(struct engine *engine, struct instance *instance); /* back to what is stored */
 void instance_free(struct engine *engine, struct instance *instance);
@@ -226,6 +227,8 @@ void fill_sockets(struct engine *engine, struct commit_result *result);
 
 /* --- commit.c --- */
 void staged_drop(struct engine *engine);
-void deliver(struct commit_result *result, struct record *record, struct socket *socket, int64_t after);
+/* deliver - adds a delivery; borrowed until the next is added */
+struct delivery *deliver(struct commit_result *result, struct record *record, struct socket *socket,
+                         int64_t after);
 
 #endif

@@ -29,7 +29,7 @@ struct fill {
 static bool
 lacks(const struct socket *socket, int64_t number)
 {
-	return socket->fill && number > socket->fill_from;
+	return socket->fill && number > socket->position;
 }
 
 /* The topic of a row that the socket is to be told of. */
@@ -53,8 +53,7 @@ fill_one(struct fill *fill, const struct store_record *row, struct socket *socke
 		fill->record->topic = memory_strdup(topic);
 		record_find_state(fill->engine, fill->record);
 	}
-	deliver(fill->result, fill->record, socket, socket->last);
-	fill->result->deliveries[fill->result->delivery_count - 1].by_link = socket->link && !socket->behind;
+	deliver(fill->result, fill->record, socket, socket->last)->by_link = socket->link && !socket->behind;
 	socket->last = row->number;
 }
 
@@ -97,9 +96,9 @@ begin_fill(struct socket *list)
 {
 	int64_t from = INT64_MAX;
 	for (struct socket *s = list; s; s = s->next_fill) {
-		s->last = s->fill_from;
-		if (newest_for(s) > s->fill_from && s->fill_from < from)
-			from = s->fill_from;
+		s->last = s->position;
+		if (newest_for(s) > s->position && s->position < from)
+			from = s->position;
 	}
 	return from;
 }

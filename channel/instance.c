@@ -225,8 +225,8 @@ instance_follow(struct engine *engine, struct instance *instance, const struct s
 
 /* --- its state --- */
 
-static void
-reckon(struct engine *engine, struct instance *instance, size_t bytes)
+void
+instance_reckon(struct engine *engine, struct instance *instance, size_t bytes)
 {
 	engine->cache_bytes += bytes - instance->state_bytes;
 	instance->state_bytes = bytes;
@@ -406,9 +406,9 @@ blank_add(struct engine *engine, struct instance *instance)
 void
 instance_unblank(struct engine *engine, struct instance *instance)
 {
-	size_t i = 0;
+	size_t i = engine->blank_count - 1; /* when many go at once, they go from the end */
 	while (engine->blanks[i] != instance)
-		i++;
+		i--;
 	engine->blanks[i] = engine->blanks[--engine->blank_count];
 	instance->blank = false;
 }
@@ -558,7 +558,7 @@ instance_write(struct engine *engine, struct instance *instance, bool all)
 		instance_load(engine, instance); /* after a kill: the stored state lags behind the log */
 	if (state_is_due(instance, engine_now(), all)) {
 		state = json_text(instance->edit.document, &len);
-		reckon(engine, instance, len);
+		instance_reckon(engine, instance, len);
 		instance->next.state_revision = instance->next.revision;
 		instance->next.state_version = instance->next.version;
 	}

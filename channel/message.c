@@ -83,9 +83,13 @@ staged_release(struct staged *staged)
 	json_object_put(staged->assigns);
 }
 
-/* A row for what a message did, with the message as its cause. */
+/*
+ * A row for what a message did, with the message as its cause.  Frames of a join carry the join's own
+ * reference, whatever the message's was.
+ */
 static struct staged *
-stage(struct engine *engine, struct message *message, enum store_kind kind, struct instance *instance)
+stage(struct engine *engine, struct message *message, enum store_kind kind, struct instance *instance,
+      const char *join_ref)
 {
 	struct staged *staged = staged_add(engine);
 	struct record *record = record_new(kind);
@@ -97,7 +101,7 @@ stage(struct engine *engine, struct message *message, enum store_kind kind, stru
 	record->row.message = message->number;
 	record->row.time_ms = engine_time();
 	record_set(&record->row.ref, message->ref);
-	record_set(&record->row.join_ref, message->join_ref);
+	record_set(&record->row.join_ref, join_ref);
 	if (kind == STORE_EVENT)
 		record_set(&record->row.event, message->event);
 	if (instance) {
@@ -118,13 +122,6 @@ stage_call(struct staged *staged, struct seance_call *call)
 	}
 	if (call->events)
 		record_set(&staged->record->row.events, json_text(call->events, NULL));
-}
-
-/* The frames of its join carry the join's own reference, whatever the message's was. */
-static void
-stage_join_ref(struct staged *staged, const struct join *join)
-{
-	record_set(&staged->record->row.join_ref, join->join_ref);
 }
 
 /* Rows that are kept before those that somebody may need: their states may stand there. */
@@ -159,8 +156,7 @@ stage_state(struct engine *engine, struct staged *staged, struct instance *insta
 	size_t len;
 	const char *text = json_text(instance->edit.document, &len);
 	record_set(&staged->record->row.state, text);
-	engine->cache_bytes += len - instance->state_bytes;
-	instance->state_bytes = len;
+	instance_reckon(engine, instance, len);
 	record_free(known);
 	instance->state_record = record_use(staged->record);
 }
@@ -190,19 +186,16 @@ stage_event(struct engine *engine, struct message *message, struct join *join, s
 	struct instance *instance = join->instance;
 	instance->revision++;
 	instance->version = next_version(instance);
-	struct staged *staged = stage(engine, message, STORE_EVENT, instance);
+	struct staged *staged = stage(engine, message, STORE_EVENT, instance, join->join_ref);
 	record_take(&staged->record->row.operations, operations_text(&instance->edit));
 	patch_edit_accept(&instance->edit);
-	stage_join_ref(staged, join);
 	stage_call(staged, call);
 }
 
 static void
 stage_crash(struct engine *engine, struct message *message, struct join *join)
 {
-	struct staged *staged = stage(engine, message, STORE_CRASH, join->instance);
-	staged->ends = join;
-	stage_join_ref(staged, join);
+	stage(engine, message, STORE_CRASH, join->instance, join->join_ref)->ends = join;
 }
 
 static void
@@ -228,7 +221,7 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
            struct seance_call *call)
 {
 	struct join *replaced = socket_join(message->socket, message->topic);
-	struct staged *staged = stage(engine, message, STORE_JOIN, instance);
+	struct staged *staged = stage(engine, message, STORE_JOIN, instance, message->join_ref);
 	staged->ends = replaced;
 	staged->join = join_new(message->socket, message->topic, message->join_ref, instance);
 	stage_state(engine, staged, instance);
@@ -241,7 +234,7 @@ static void
 stage_failed_join(struct engine *engine, struct message *message, const char *member, json_object *why)
 {
 	struct join *replaced = socket_join(message->socket, message->topic);
-	struct staged *staged = stage(engine, message, STORE_JOIN, NULL);
+	struct staged *staged = stage(engine, message, STORE_JOIN, NULL, message->join_ref);
 	json_object *detail = join_detail(replaced);
 	json_object_object_add(detail, member, why);
 	staged->ends = replaced;
@@ -437,16 +430,14 @@ event_run(struct engine *engine, struct message *message, struct join *join)
 static void
 refresh(struct engine *engine, struct message *message, struct join *join)
 {
-	struct staged *staged = stage(engine, message, STORE_REFRESH, join->instance);
-	stage_join_ref(staged, join);
+	struct staged *staged = stage(engine, message, STORE_REFRESH, join->instance, join->join_ref);
 	stage_state(engine, staged, join->instance);
 }
 
 static void
 leave(struct engine *engine, struct message *message, struct join *join)
 {
-	struct staged *staged = stage(engine, message, STORE_LEAVE, join->instance);
-	staged->ends = join;
+	stage(engine, message, STORE_LEAVE, join->instance, message->join_ref)->ends = join;
 }
 
 /* For a message of a topic that is joined: leave, event, refresh. */

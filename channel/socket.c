@@ -151,7 +151,6 @@ socket_want_fill(struct engine *engine, struct socket *socket, int64_t position)
 {
 	if (position > socket->position)
 		socket->position = position;
-	socket->fill_from = socket->position;
 	socket->known = false;
 	if (socket->fill)
 		return;
@@ -200,8 +199,6 @@ instance_attach(struct instance *instance, struct join *join)
 	if (join->next_of_instance)
 		join->next_of_instance->previous_of_instance = join;
 	instance->joins = join;
-	if (!join->ended)
-		instance->live++;
 }
 
 static void
@@ -214,8 +211,6 @@ instance_detach(struct join *join)
 		instance->joins = join->next_of_instance;
 	if (join->next_of_instance)
 		join->next_of_instance->previous_of_instance = join->previous_of_instance;
-	if (!join->ended)
-		instance->live--;
 	join->instance = NULL;
 }
 
@@ -266,8 +261,6 @@ join_ended(struct engine *engine, struct join *join, int64_t number)
 	if (instance && !instance->row.shared) {
 		instance_detach(join);
 		instance_die(engine, instance);
-	} else if (instance) {
-		instance->live--;
 	}
 	join->ended = number;
 	ended_add(engine, join);
