@@ -10,11 +10,8 @@
 struct delivery *
 deliver(struct commit_result *result, struct record *record, struct socket *socket, int64_t after)
 {
-	if (result->delivery_count == result->delivery_room) {
-		result->delivery_room = result->delivery_room ? result->delivery_room * 2 : 64;
-		result->deliveries =
-			memory_realloc(result->deliveries, result->delivery_room * sizeof(struct delivery));
-	}
+	result->deliveries = memory_grow(result->deliveries, result->delivery_count, &result->delivery_room,
+	                                 sizeof(*result->deliveries));
 	struct delivery *delivery = &result->deliveries[result->delivery_count++];
 	*delivery = (struct delivery){
 		.record = record_use(record),
@@ -304,7 +301,7 @@ house_kept(struct engine *engine, const struct house *house)
 		return;
 	if (house->written != engine->written) {
 		engine->written = house->written;
-		engine->marked_ms = engine_now();
+		engine->marked_ms = clock_ms();
 	}
 	engine->ended_sockets.count = 0;
 	engine->dead_instances.count = 0;
@@ -483,7 +480,7 @@ static enum store_status
 write_all(struct engine *engine, struct staged *list, size_t count, struct house *house)
 {
 	enum store_status status = STORE_OK;
-	int64_t now = engine_now();
+	int64_t now = clock_ms();
 	int64_t last = engine->last;
 	for (size_t i = 0; i < count && status == STORE_OK; i++) {
 		status = write_staged(engine, &list[i]);
@@ -616,7 +613,7 @@ keep_staged(struct engine *engine, struct staged *list, size_t count)
 static bool
 wait_for_lock(struct engine *engine, struct staged *list, size_t count)
 {
-	int64_t now = engine_now();
+	int64_t now = clock_ms();
 	if (!engine->busy_ms)
 		engine->busy_ms = now;
 	if (now - engine->busy_ms > BUSY_MS)
@@ -665,7 +662,7 @@ commit_staged(struct engine *engine, struct commit_result *result)
 	if (outcome != CONFLICT)
 		say(engine, outcome != DONE);
 	if (outcome != DONE) {
-		engine->retry_ms = engine_now() + RETRY_MS;
+		engine->retry_ms = clock_ms() + RETRY_MS;
 		put_back(engine, list, count);
 		if (outcome == BUSY)
 			give_all_up(engine, list, count);
@@ -688,7 +685,7 @@ void
 engine_commit(struct engine *engine, struct commit_result *result)
 {
 	*result = (struct commit_result){0};
-	if (engine->staged_count || house_is_due(engine, engine_now()) || store_changed(engine->store))
+	if (engine->staged_count || house_is_due(engine, clock_ms()) || store_changed(engine->store))
 		commit_staged(engine, result);
 	fill_sockets(engine, result);
 	take_answered(engine, result);

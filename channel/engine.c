@@ -6,30 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "json.h"
 #include "memory.h"
-
-static int64_t
-clock_ms(clockid_t clock)
-{
-	struct timespec now;
-	clock_gettime(clock, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-int64_t
-engine_now(void)
-{
-	return clock_ms(CLOCK_MONOTONIC);
-}
-
-int64_t
-engine_time(void)
-{
-	return clock_ms(CLOCK_REALTIME);
-}
 
 void
 engine_log(struct engine *engine, const char *format, ...)
@@ -46,10 +25,7 @@ engine_log(struct engine *engine, const char *format, ...)
 void
 numbers_add(struct numbers *numbers, int64_t number)
 {
-	if (numbers->count == numbers->room) {
-		numbers->room = numbers->room ? numbers->room * 2 : 16;
-		numbers->at = memory_realloc(numbers->at, numbers->room * sizeof(*numbers->at));
-	}
+	numbers->at = memory_grow(numbers->at, numbers->count, &numbers->room, sizeof(*numbers->at));
 	numbers->at[numbers->count++] = number;
 }
 
@@ -288,7 +264,7 @@ stage_socket(struct engine *engine, const struct engine_client *client, json_obj
 		.address = client->address,
 		.format = client->format,
 		.assigns = assigns ? json_text(assigns, NULL) : NULL,
-		.connected_ms = engine_time(),
+		.connected_ms = clock_unix_ms(),
 	};
 	struct socket *socket = socket_new(engine, &row);
 	socket->known = true; /* it was sent nothing, and nothing can be for it yet */
@@ -382,7 +358,7 @@ lower(int64_t a, int64_t b)
 void
 engine_unlinked(struct engine *engine, void *link, int64_t floor)
 {
-	int64_t now = engine_now();
+	int64_t now = clock_ms();
 	for (struct socket *s = engine->sockets; s; s = s->next) {
 		if (s->link != link)
 			continue;
@@ -482,7 +458,7 @@ void
 engine_house(struct engine *engine, int64_t floor, void (*close)(void *context, struct socket *socket),
              void *context)
 {
-	int64_t now = engine_now();
+	int64_t now = clock_ms();
 	end_unlisted(engine, now);
 	int64_t limit = engine->last - engine->limits.log_rows;
 	int64_t tail = tail_sample(engine, now);
@@ -502,7 +478,7 @@ until(int64_t due_ms, int64_t now)
 int
 engine_due(struct engine *engine)
 {
-	int64_t now = engine_now();
+	int64_t now = clock_ms();
 	int64_t due = NOTHING_NEEDED, house = NOTHING_NEEDED;
 	if (engine->staged_count || engine->answered)
 		return 0;

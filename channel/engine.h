@@ -165,9 +165,6 @@ bool engine_restore(struct engine *engine);
 /* engine_close - writes what is only in memory, closes the store */
 void engine_close(struct engine *engine);
 
-/* engine_now - the clock that the engine goes by: monotonic, ms */
-int64_t engine_now(void);
-
 void engine_lock(struct engine *engine);
 void engine_unlock(struct engine *engine);
 

@@ -17,6 +17,7 @@
 
 #include "buffer.h"
 #include "call.h"
+#include "clock.h"
 #include "engine.h"
 #include "patch.h"
 
@@ -156,7 +157,6 @@ struct engine {
 };
 
 /* --- engine.c --- */
-int64_t engine_time(void); /* Unix time, ms */
 void engine_log(struct engine *engine, const char *format, ...) SEANCE_PRINTF(2, 3);
 void numbers_add(struct numbers *numbers, int64_t number);
 struct lh_table *table_of_numbers(void);

@@ -109,7 +109,7 @@ fill_sockets(struct engine *engine, struct commit_result *result)
 {
 	struct fill fill = {.engine = engine, .result = result};
 	struct socket *list = engine->fills;
-	if (!list || engine_now() < engine->fill_retry_ms)
+	if (!list || clock_ms() < engine->fill_retry_ms)
 		return;
 	engine->fills = NULL;
 	int64_t from = begin_fill(list);
@@ -118,7 +118,7 @@ fill_sockets(struct engine *engine, struct commit_result *result)
 		status = store_scan(engine->store, from, engine->last, fill_row, &fill);
 	if (status != STORE_OK) {
 		engine_log(engine, "the log cannot be read: %s", store_message(engine->store));
-		engine->fill_retry_ms = engine_now() + RETRY_MS;
+		engine->fill_retry_ms = clock_ms() + RETRY_MS;
 		engine->fills = list;
 		return;
 	}

@@ -220,7 +220,7 @@ instance_follow(struct engine *engine, struct instance *instance, const struct s
 	}
 	if (!instance->unwritten)
 		instance->unwritten = row->number;
-	instance_schedule(engine, instance, engine_now());
+	instance_schedule(engine, instance, clock_ms());
 }
 
 /* --- its state --- */
@@ -269,10 +269,8 @@ history_row(void *context, const struct store_record *row)
 		return false;
 	if (row->kind != STORE_EVENT)
 		return true;
-	if (history->count == history->room) {
-		history->room = history->room ? history->room * 2 : 16;
-		history->records = memory_realloc(history->records, history->room * sizeof(struct record *));
-	}
+	history->records =
+		memory_grow(history->records, history->count, &history->room, sizeof(*history->records));
 	history->records[history->count++] = record_copy(row);
 	return true;
 }
@@ -395,10 +393,8 @@ blank_add(struct engine *engine, struct instance *instance)
 {
 	if (instance->blank)
 		return;
-	if (engine->blank_count == engine->blank_room) {
-		engine->blank_room = engine->blank_room ? engine->blank_room * 2 : 16;
-		engine->blanks = memory_realloc(engine->blanks, engine->blank_room * sizeof(struct instance *));
-	}
+	engine->blanks =
+		memory_grow(engine->blanks, engine->blank_count, &engine->blank_room, sizeof(*engine->blanks));
 	engine->blanks[engine->blank_count++] = instance;
 	instance->blank = true;
 }
@@ -494,7 +490,7 @@ instances_trim(struct engine *engine)
 void
 instance_changed(struct engine *engine, struct instance *instance, int64_t number, size_t bytes)
 {
-	int64_t now = engine_now();
+	int64_t now = clock_ms();
 	instance->changed_ms = now;
 	instance->log_bytes += bytes;
 	if (!instance->unwritten)
@@ -525,10 +521,8 @@ instance_large_due(const struct instance *instance, int64_t now)
 static void
 put_add(struct engine *engine, struct instance *instance)
 {
-	if (engine->put_count == engine->put_room) {
-		engine->put_room = engine->put_room ? engine->put_room * 2 : 16;
-		engine->puts = memory_realloc(engine->puts, engine->put_room * sizeof(struct instance *));
-	}
+	engine->puts =
+		memory_grow(engine->puts, engine->put_count, &engine->put_room, sizeof(*engine->puts));
 	engine->puts[engine->put_count++] = instance;
 	instance->put = true;
 }
@@ -556,7 +550,7 @@ instance_write(struct engine *engine, struct instance *instance, bool all)
 		return STORE_OK;
 	if (instance->next.state_revision != instance->next.revision && !instance->busy)
 		instance_load(engine, instance); /* after a kill: the stored state lags behind the log */
-	if (state_is_due(instance, engine_now(), all)) {
+	if (state_is_due(instance, clock_ms(), all)) {
 		state = json_text(instance->edit.document, &len);
 		instance_reckon(engine, instance, len);
 		instance->next.state_revision = instance->next.revision;
@@ -591,7 +585,7 @@ put_undone(struct engine *engine, struct instance *instance, int64_t now)
 void
 instances_put(struct engine *engine, bool committed)
 {
-	int64_t now = engine_now();
+	int64_t now = clock_ms();
 	for (size_t i = 0; i < engine->put_count; i++) {
 		struct instance *instance = engine->puts[i];
 		instance->put = false;

@@ -51,3 +51,16 @@ memory_zeroed(size_t count, size_t size)
 {
 	return memory_need(calloc(count > 0 ? count : 1, size));
 }
+
+void *
+memory_grow(void *items, size_t count, size_t *room, size_t size)
+{
+	size_t bytes;
+
+	if (count < *room)
+		return items;
+	*room = *room > 0 ? *room * 2 : 8;
+	if (__builtin_mul_overflow(*room, size, &bytes))
+		memory_need(NULL);
+	return memory_realloc(items, bytes);
+}

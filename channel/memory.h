@@ -18,6 +18,16 @@ char *memory_strdup(const char *text) __attribute__((malloc, warn_unused_result)
 void *memory_array(size_t count, size_t size) __attribute__((malloc, warn_unused_result));
 void *memory_zeroed(size_t count, size_t size) __attribute__((malloc, warn_unused_result));
 
+/*
+ * memory_grow - an array with room for one more item behind its count
+ *
+ * items     Taken; NULL when there is no array yet.
+ * room      items that it has room for; set anew when it grows.
+ * Returns   the array (free), perhaps elsewhere.
+ */
+void *memory_grow(void *items, size_t count, size_t *room, size_t size)
+	__attribute__((warn_unused_result));
+
 /* memory_need - the pointer it is given; aborts when that is NULL */
 void *memory_need(void *block);
 

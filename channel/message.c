@@ -65,10 +65,8 @@ reason_object(const char *member, json_object *reason)
 struct staged *
 staged_add(struct engine *engine)
 {
-	if (engine->staged_count == engine->staged_room) {
-		engine->staged_room = engine->staged_room ? engine->staged_room * 2 : 64;
-		engine->staged = memory_realloc(engine->staged, engine->staged_room * sizeof(*engine->staged));
-	}
+	engine->staged =
+		memory_grow(engine->staged, engine->staged_count, &engine->staged_room, sizeof(*engine->staged));
 	struct staged *staged = &engine->staged[engine->staged_count++];
 	*staged = (struct staged){0};
 	return staged;
@@ -99,7 +97,7 @@ stage(struct engine *engine, struct message *message, enum store_kind kind, stru
 	record->topic = memory_strdup(message->topic);
 	record->row.socket = message->socket->row.id;
 	record->row.message = message->number;
-	record->row.time_ms = engine_time();
+	record->row.time_ms = clock_unix_ms();
 	record_set(&record->row.ref, message->ref);
 	record_set(&record->row.join_ref, join_ref);
 	if (kind == STORE_EVENT)
@@ -660,7 +658,7 @@ engine_submit(struct engine *engine, struct message *message, int64_t position,
 	struct socket *socket = message->socket;
 	if (message->number < socket->seen || (message->number > socket->seen && socket->running))
 		return SUBMIT_STALE;
-	socket->unlinked_ms = engine_now();
+	socket->unlinked_ms = clock_ms();
 	if (!socket->known)
 		socket_want_fill(engine, socket, position);
 	if (message->number == socket->seen)

@@ -78,7 +78,7 @@ need_all(struct engine *engine)
 static enum store_status
 read_log(struct engine *engine)
 {
-	struct marks marks = {engine, engine_time() - engine->limits.marks_ms};
+	struct marks marks = {engine, clock_unix_ms() - engine->limits.marks_ms};
 	enum store_status status =
 		store_scan(engine->store, engine->written, engine->last, restore_instance, engine);
 	if (status == STORE_OK)

@@ -64,7 +64,7 @@ socket_new(struct engine *engine, const struct store_socket *row)
 	socket->row.address = memory_strdup(row->address);
 	socket->row.assigns = NULL;
 	socket->assigns = json_read(row->assigns);
-	socket->unlinked_ms = engine_now();
+	socket->unlinked_ms = clock_ms();
 	socket->users = 1; /* the engine's own use, until it ends */
 	socket_link_in(engine, socket);
 	address_add(engine, socket->row.address);

@@ -12,7 +12,7 @@
 struct view {
 	const char *topic;
 	int64_t *instances;
-	size_t count;
+	size_t count, room;
 };
 
 static bool
@@ -22,7 +22,7 @@ take_instance(void *context, const struct store_instance *row)
 
 	if (strcmp(row->topic, view->topic) != 0)
 		return true;
-	view->instances = memory_realloc(view->instances, (view->count + 1) * sizeof *view->instances);
+	view->instances = memory_grow(view->instances, view->count, &view->room, sizeof *view->instances);
 	view->instances[view->count++] = row->id;
 	return true;
 }

@@ -23,7 +23,7 @@ struct view {
 	int64_t version;
 	int64_t epoch;
 	struct step *steps; /* rising revisions, once sorted */
-	size_t count;
+	size_t count, room;
 };
 
 static bool
@@ -50,7 +50,7 @@ take_step(struct view *view, const struct store_record *row)
 	}
 	if (row->operations == NULL || row->revision <= view->state_revision)
 		return;
-	view->steps = memory_realloc(view->steps, (view->count + 1) * sizeof *view->steps);
+	view->steps = memory_grow(view->steps, view->count, &view->room, sizeof *view->steps);
 	view->steps[view->count++] = (struct step){row->revision, json_read(row->operations)};
 }
 

@@ -76,7 +76,8 @@ struct group {
 	int format;
 	bool own;
 	struct link_target *targets;
-	uint32_t count, room;
+	uint32_t count;
+	size_t room;
 };
 
 struct groups {
@@ -92,10 +93,7 @@ group_for(struct groups *groups, struct link *link, int format, bool own)
 		if (group->link == link && group->format == format && group->own == own)
 			return group;
 	}
-	if (groups->count == groups->room) {
-		groups->room = groups->room ? groups->room * 2 : 4;
-		groups->at = memory_realloc(groups->at, groups->room * sizeof(*groups->at));
-	}
+	groups->at = memory_grow(groups->at, groups->count, &groups->room, sizeof(*groups->at));
 	groups->at[groups->count] = (struct group){.link = link, .format = format, .own = own};
 	return &groups->at[groups->count++];
 }
@@ -107,10 +105,7 @@ group_add(struct groups *groups, const struct delivery *delivery)
 	const struct store_record *row = &delivery->record->row;
 	struct group *group =
 		group_for(groups, socket->link, (int)socket->row.format, row->socket == socket->row.id);
-	if (group->count == group->room) {
-		group->room = group->room ? group->room * 2 : 4;
-		group->targets = memory_realloc(group->targets, group->room * sizeof(*group->targets));
-	}
+	group->targets = memory_grow(group->targets, group->count, &group->room, sizeof(*group->targets));
 	group->targets[group->count++] = (struct link_target){
 		.handle = socket->handle,
 		.after = (uint64_t)delivery->after,

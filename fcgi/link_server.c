@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 #include "memory.h"
 
@@ -426,24 +426,15 @@ link_server_new(struct loop *loop, int listen_fd, size_t out_max, const struct l
 	return server;
 }
 
-static long
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void
-send_until(struct link *link, long until_ms)
+send_until(struct link *link, int64_t until_ms)
 {
 	for (;;) {
 		struct pollfd out = {.fd = link->fd, .events = POLLOUT};
-		long left;
+		int64_t left;
 
 		send_queued(link);
-		left = until_ms - now_ms();
+		left = until_ms - clock_ms();
 		if (link->cut || link->out_start == link->out_end || left <= 0)
 			return;
 		poll(&out, 1, (int)left);
@@ -453,7 +444,7 @@ send_until(struct link *link, long until_ms)
 void
 link_server_free(struct link_server *server, int timeout_ms)
 {
-	long until_ms = now_ms() + timeout_ms;
+	int64_t until_ms = clock_ms() + timeout_ms;
 
 	for (int i = 0; i < server->count; i++)
 		send_until(server->links[i], until_ms);

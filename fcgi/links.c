@@ -44,10 +44,7 @@ hello(struct server *server, struct link *link, uint64_t tag)
 	for (size_t i = links->count; i-- > 0;)
 		if (links->at[i].tag == tag)
 			linked_remove(server, i);
-	if (links->count == links->room) {
-		links->room = links->room ? links->room * 2 : 4;
-		links->at = memory_realloc(links->at, links->room * sizeof(*links->at));
-	}
+	links->at = memory_grow(links->at, links->count, &links->room, sizeof(*links->at));
 	links->at[links->count++] = (struct linked){link, tag};
 }
 

@@ -9,26 +9,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
 #include "memory.h"
-
-int64_t
-loop_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-int64_t
-loop_now_ms(void)
-{
-	return loop_now_ns() / 1000000;
-}
 
 void
 loop_epoll(struct loop *loop, int operation, int fd, unsigned events, void *source)
@@ -71,7 +55,7 @@ accept_all(struct loop *loop)
 		if (errno != EAGAIN && errno != EWOULDBLOCK) {
 			log_line("accepting a FastCGI connection: %s", strerror(errno));
 			listen_set(loop, false);
-			loop->listen_again_ms = loop_now_ms() + LISTEN_RETRY_MS;
+			loop->listen_again_ms = clock_ms() + LISTEN_RETRY_MS;
 		}
 		return;
 	}
@@ -83,7 +67,7 @@ listen_again(struct loop *loop)
 	if (loop->listening || atomic_load(&loop->draining))
 		return;
 	if (atomic_load(&loop->connection_open) >= LOOP_CONNECTIONS_MAX ||
-	    loop_now_ms() < loop->listen_again_ms)
+	    clock_ms() < loop->listen_again_ms)
 		return;
 	listen_set(loop, true);
 }
@@ -200,7 +184,7 @@ drain_begin(struct member *member)
 
 	listen_set(loop, false);
 	if (!atomic_exchange(&loop->draining, true))
-		loop->drain_until_ms = loop_now_ms() + LOOP_STOP_MS;
+		loop->drain_until_ms = clock_ms() + LOOP_STOP_MS;
 	pthread_mutex_lock(&loop->lock);
 	made = loop->connection_made;
 	pthread_mutex_unlock(&loop->lock);
@@ -222,7 +206,7 @@ drain_done(struct loop *loop, bool *clean)
 	all_idle = loop->idle == loop->member_count - 1;
 	pthread_mutex_unlock(&loop->lock);
 	*clean = all_idle && atomic_load(&loop->taken) == 0;
-	return *clean || loop_now_ms() >= loop->drain_until_ms;
+	return *clean || clock_ms() >= loop->drain_until_ms;
 }
 
 static void

@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "clock.h"
 #include "loop.h"
 
 #define EVENTS_MAX      64           /* taken from epoll at once: a turn */
@@ -133,9 +134,6 @@ struct loop {
 extern _Thread_local struct member *loop_self;
 
 /* --- loop.c --- */
-int64_t loop_now_ns(void);
-int64_t loop_now_ms(void);
-
 /* loop_epoll - epoll_ctl; dies loudly when it fails */
 void loop_epoll(struct loop *loop, int operation, int fd, unsigned events, void *source);
 

@@ -56,7 +56,7 @@ enum { SEES_NOTHING, SEES_SLOW, SEES_LOOP };
 static int
 monitor_look(struct loop *loop)
 {
-	int64_t now = loop_now_ns();
+	int64_t now = clock_ns();
 	int sees = SEES_NOTHING;
 	int count;
 

@@ -221,8 +221,8 @@ body_read(struct loop_request *request)
 		size_t ready = (size_t)(in->stop - in->rdNext);
 
 		if (until_ms == 0)
-			until_ms = loop_now_ms() + IO_SECONDS * 1000;
-		else if (loop_now_ms() > until_ms)
+			until_ms = clock_ms() + IO_SECONDS * 1000;
+		else if (clock_ms() > until_ms)
 			return false;
 		if (request->body_len > request->loop->body_max)
 			request->body_len = request->loop->body_max + 1; /* too long: only read away */

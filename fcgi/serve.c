@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "json.h"
 #include "log.h"
 #include "memory.h"
@@ -141,7 +142,7 @@ close_laggard(void *context, struct socket *socket)
 static int
 keep_house(struct server *server)
 {
-	int64_t now = engine_now();
+	int64_t now = clock_ms();
 	if (now - server->housed_ms >= HOUSE_MS) {
 		server->housed_ms = now;
 		engine_house(server->engine, links_floor(server), close_laggard, server);

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 #include "poison.h"
 #include "run_dir.h"
@@ -47,15 +47,6 @@ struct supervisor {
 	int back_off_ms;
 	int status;
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* --- one process --- */
 
@@ -93,13 +84,13 @@ process_leave(struct process *process)
 	go_close(process);
 	kill(process->worker.pid, SIGTERM);
 	process->stage = LEAVING;
-	process->kill_at_ms = now_ms() + DRAIN_MS;
+	process->kill_at_ms = clock_ms() + DRAIN_MS;
 }
 
 static void
 process_kill_late(struct process *process)
 {
-	if (process->stage == NONE || now_ms() < process->kill_at_ms)
+	if (process->stage == NONE || clock_ms() < process->kill_at_ms)
 		return;
 	log_line("worker %d killed: it %s", (int)process->worker.pid,
 	         process->stage == LEAVING ? "did not end in time" : "did not start in time");
@@ -131,7 +122,7 @@ process_go(struct supervisor *supervisor, struct process *process)
 	go_close(process);
 	process->stage = SERVING;
 	process->kill_at_ms = NEVER;
-	process->serving_ms = now_ms();
+	process->serving_ms = clock_ms();
 	supervisor->served = true;
 	run_dir_serves(&supervisor->run, process->worker.pid);
 	log_line("worker %d serves", (int)process->worker.pid);
@@ -151,11 +142,11 @@ replace(struct supervisor *supervisor)
 	}
 	supervisor->replace_again = false;
 	if (supervisor->current.stage == NONE) {
-		supervisor->restart_at_ms = now_ms();
+		supervisor->restart_at_ms = clock_ms();
 		return;
 	}
 	if (process_start(supervisor, &supervisor->next))
-		supervisor->next.kill_at_ms = now_ms() + OPEN_MS;
+		supervisor->next.kill_at_ms = clock_ms() + OPEN_MS;
 }
 
 /* Does what the stages of both processes allow. */
@@ -201,7 +192,7 @@ static void
 restart_later(struct supervisor *supervisor)
 {
 	const struct process *current = &supervisor->current;
-	int64_t now = now_ms();
+	int64_t now = clock_ms();
 
 	if (current->serving_ms != 0 && now - current->serving_ms >= STABLE_MS)
 		supervisor->back_off_ms = 0;
@@ -242,7 +233,7 @@ next_died(struct supervisor *supervisor, int status)
 	process_clear(&supervisor->next);
 	/* The old one was already told to go: another is needed. */
 	if (supervisor->current.stage == LEAVING && !supervisor->stopping)
-		supervisor->restart_at_ms = now_ms();
+		supervisor->restart_at_ms = clock_ms();
 }
 
 static void
@@ -298,7 +289,7 @@ static void
 restart_if_due(struct supervisor *supervisor)
 {
 	if (supervisor->stopping || supervisor->current.stage != NONE || supervisor->next.stage != NONE ||
-	    now_ms() < supervisor->restart_at_ms)
+	    clock_ms() < supervisor->restart_at_ms)
 		return;
 	supervisor->restart_at_ms = NEVER;
 	if (!process_start(supervisor, &supervisor->current))
@@ -317,7 +308,7 @@ poll_timeout(const struct supervisor *supervisor)
 		until = supervisor->next.kill_at_ms;
 	if (until == NEVER)
 		return -1;
-	left = until - now_ms();
+	left = until - clock_ms();
 	return left > 0 ? (int)left : 0;
 }
 

@@ -636,7 +636,7 @@ house(void)
 		for (int i = 0; i < SOCKETS; i++)
 			held = held || (model.peers[i].used && strcmp(model.peers[i].g.token, s->row.token) == 0);
 		if (!held)
-			s->unlinked_ms = engine_now() - 7200000;
+			s->unlinked_ms = clock_ms() - 7200000;
 	}
 	model.engine->limits.marks_ms = -1;
 	engine_house(model.engine, floor, close_laggard, NULL);

@@ -1,0 +1,16 @@
+/*
+ * clock - the time that intervals are measured by
+ */
+#ifndef SEANCE_CLOCK_H
+#define SEANCE_CLOCK_H
+
+#include <stdint.h>
+
+/* clock_ns, clock_ms - monotonic time since some moment: nobody can set it */
+int64_t clock_ns(void);
+int64_t clock_ms(void);
+
+/* clock_unix_ms - Unix time, as stored */
+int64_t clock_unix_ms(void);
+
+#endif
