@@ -220,6 +220,8 @@ enum submit {
 enum submit engine_submit(struct engine *engine, struct message *message, int64_t position,
                           bool (*alive)(void *request), void **old);
 
+/* message_new - an empty message of a socket, owned by the caller until it is submitted */
+struct message *message_new(struct socket *socket);
 void message_free(struct message *message);
 
 /*

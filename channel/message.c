@@ -7,6 +7,15 @@
 
 /* --- a message's own life --- */
 
+struct message *
+message_new(struct socket *socket)
+{
+	struct message *message = memory_zeroed(1, sizeof(*message));
+	message->socket = socket;
+	socket_use(socket);
+	return message;
+}
+
 void
 message_free(struct message *message)
 {

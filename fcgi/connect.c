@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* memmem, strcasestr */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>

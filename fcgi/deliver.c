@@ -4,6 +4,7 @@
 #include "memory.h"
 #include "phoenix.h"
 #include "server.h"
+#include "websocket_events.h"
 
 /* --- answers --- */
 
@@ -62,11 +63,13 @@ answer_add_unit(struct answer *answer, const struct delivery *delivery)
 	                           row->socket == socket->row.id);
 	if (answer->order.len)
 		buffer_add(&answer->order, ", ", 2);
-	buffer_add_number(&answer->order, delivery->after);
-	buffer_add_char(&answer->order, '-');
-	buffer_add_number(&answer->order, row->number);
-	buffer_add_char(&answer->order, '/');
-	buffer_add_number(&answer->order, count);
+	struct events_order order = {
+		.after = (uint64_t)delivery->after,
+		.cursor = (uint64_t)row->number,
+		.count = (uint32_t)count,
+	};
+	buffer_reserve(&answer->order, EVENTS_ORDER_MAX);
+	answer->order.len += events_order_write(answer->order.at + answer->order.len, &order);
 }
 
 /* --- one record over the links: sockets that get the same bytes by the same link go together --- */

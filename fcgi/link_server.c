@@ -28,10 +28,9 @@ struct unacked {
 struct link {
 	struct link_server *server;
 	int fd;
-	bool greeted; /* HELLO has come */
-	bool cut;     /* to be freed by the loop; nothing is read or queued any more */
-	bool blocked; /* waits for EPOLLOUT */
-	void *context;
+	bool greeted;   /* HELLO has come */
+	bool cut;       /* to be freed by the loop; nothing is read or queued any more */
+	bool blocked;   /* waits for EPOLLOUT */
 	uint64_t batch; /* the last one queued */
 
 	uint8_t in[INPUT_SIZE];
@@ -454,10 +453,4 @@ link_server_free(struct link_server *server, int timeout_ms)
 	server->handler.unlock(server->handler.context);
 	loop_unwatch(server->loop, server->listen_fd);
 	free(server);
-}
-
-void **
-link_context(struct link *link)
-{
-	return &link->context;
 }

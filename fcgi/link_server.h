@@ -70,7 +70,4 @@ void link_server_flush(struct link_server *server);
 /* link_floor - the lowest floor of what is not acknowledged; INT64_MAX: all is */
 int64_t link_floor(const struct link *link);
 
-/* link_context - a place for the handler's own pointer; NULL at first */
-void **link_context(struct link *link);
-
 #endif

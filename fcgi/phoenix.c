@@ -7,6 +7,7 @@
 #include "call.h"
 #include "json.h"
 #include "memory.h"
+#include "websocket_events.h"
 
 /* --- names --- */
 
@@ -53,6 +54,7 @@ struct frame {
 	int format;
 	const char *ref;
 	const char *topic;
+	bool topic_is_json; /* else plain text */
 };
 
 static void
@@ -61,28 +63,45 @@ add_string(struct buffer *out, const char *text)
 	buffer_add_json_string(out, text, strlen(text));
 }
 
-/* Everything before the payload.  topic and event are plain text, the references are JSON. */
-static struct frame
-frame_begin(struct buffer *out, int format, const char *join_ref, const char *ref, const char *topic,
-            const char *event)
+static void
+add_topic(const struct frame *frame)
 {
-	struct frame frame = {out, out->len, format, ref, topic};
+	if (frame->topic_is_json)
+		buffer_add_text(frame->out, frame->topic);
+	else
+		add_string(frame->out, frame->topic);
+}
+
+/* Everything before the payload.  event is plain text, the references are JSON. */
+static void
+frame_open(struct frame *frame, const char *join_ref, const char *event)
+{
+	struct buffer *out = frame->out;
+	frame->start = out->len;
 	buffer_add(out, "TEXT 00000000\r\n", PHOENIX_HEAD);
-	if (format & PHOENIX_V1) {
+	if (frame->format & PHOENIX_V1) {
 		buffer_add_text(out, "{\"event\":");
 		add_string(out, event);
 		buffer_add_text(out, ",\"payload\":");
-		return frame;
+		return;
 	}
 	buffer_add_char(out, '[');
 	buffer_add_text(out, join_ref);
 	buffer_add_char(out, ',');
-	buffer_add_text(out, ref);
+	buffer_add_text(out, frame->ref);
 	buffer_add_char(out, ',');
-	add_string(out, topic);
+	add_topic(frame);
 	buffer_add_char(out, ',');
 	add_string(out, event);
 	buffer_add_char(out, ',');
+}
+
+static struct frame
+frame_begin(struct buffer *out, int format, const char *join_ref, const char *ref, const char *topic,
+            const char *event)
+{
+	struct frame frame = {.out = out, .format = format, .ref = ref, .topic = topic};
+	frame_open(&frame, join_ref, event);
 	return frame;
 }
 
@@ -95,7 +114,7 @@ frame_end(const struct frame *frame)
 		buffer_add_text(out, ",\"ref\":");
 		buffer_add_text(out, frame->ref);
 		buffer_add_text(out, ",\"topic\":");
-		add_string(out, frame->topic);
+		add_topic(frame);
 		buffer_add_char(out, '}');
 	} else {
 		buffer_add_char(out, ']');
@@ -152,10 +171,9 @@ frame_reason(struct buffer *out, int format, const char *join_ref, const struct 
 void
 phoenix_close(struct buffer *out, int code, const char *reason)
 {
-	char head[24];
 	size_t len = strlen(reason);
-	int head_len = snprintf(head, sizeof(head), "CLOSE %zx\r\n", len + 2);
-	buffer_add(out, head, (size_t)head_len);
+	buffer_reserve(out, EVENTS_HEAD_MAX);
+	out->len += events_head((uint8_t *)out->at + out->len, EVENTS_CLOSE, len + 2);
 	buffer_add_char(out, (char)(code >> 8));
 	buffer_add_char(out, (char)code);
 	buffer_add(out, reason, len);
@@ -524,32 +542,16 @@ read_event(int format, struct message *message, const char *event)
 static void
 reply_to_odd_topic(struct buffer *reply, int format, const struct message *message, json_object *topic)
 {
-	static const char error[] = "{\"status\":\"error\",\"response\":{\"reason\":\"unmatched topic\"}}";
-	struct buffer frame = {0};
-	char head[PHOENIX_HEAD + 1];
-	const char *name = json_text(topic, NULL);
-	if (format & PHOENIX_V1) {
-		buffer_add_text(&frame, "{\"event\":\"phx_reply\",\"payload\":");
-		buffer_add_text(&frame, error);
-		buffer_add_text(&frame, ",\"ref\":");
-		buffer_add_text(&frame, message->ref);
-		buffer_add_text(&frame, ",\"topic\":");
-		buffer_add_text(&frame, name);
-		buffer_add_char(&frame, '}');
-	} else {
-		buffer_add_text(&frame, "[null,");
-		buffer_add_text(&frame, message->ref);
-		buffer_add_char(&frame, ',');
-		buffer_add_text(&frame, name);
-		buffer_add_text(&frame, ",\"phx_reply\",");
-		buffer_add_text(&frame, error);
-		buffer_add_char(&frame, ']');
-	}
-	snprintf(head, sizeof(head), "TEXT %08zx\r\n", frame.len);
-	buffer_add(reply, head, PHOENIX_HEAD);
-	buffer_add(reply, frame.at, frame.len);
-	buffer_add(reply, "\r\n", PHOENIX_TAIL);
-	buffer_release(&frame);
+	struct frame frame = {
+		.out = reply,
+		.format = format,
+		.ref = message->ref,
+		.topic = json_text(topic, NULL),
+		.topic_is_json = true,
+	};
+	frame_open(&frame, "null", "phx_reply");
+	buffer_add_text(reply, "{\"status\":\"error\",\"response\":{\"reason\":\"unmatched topic\"}}");
+	frame_end(&frame);
 }
 
 static void

@@ -10,7 +10,6 @@
 #include "clock.h"
 #include "json.h"
 #include "log.h"
-#include "memory.h"
 #include "phoenix.h"
 #include "server.h"
 #include "websocket_events.h"
@@ -83,10 +82,8 @@ static struct message *
 read_message(struct loop_request *request, struct socket *socket)
 {
 	struct events_event event;
-	struct message *message = memory_zeroed(1, sizeof(*message));
+	struct message *message = message_new(socket);
 	const char *why = "no event";
-	message->socket = socket;
-	socket->users++;
 	if (body_event(request, &event) &&
 	    phoenix_parse((int)socket->row.format, event.type == EVENTS_BINARY, (const char *)event.data,
 	                  event.len, message, &message->reply, &why)) {

@@ -519,19 +519,16 @@ static enum submit
 world_submit(struct engine *engine, struct request *request, const char *frame)
 {
 	struct gateway *g = request->gateway;
-	struct message *message = memory_zeroed(1, sizeof(*message));
 	struct buffer reply = {0};
 	const char *why;
 	void *old = NULL;
 	struct socket *socket = engine_find(engine, g->token);
 	if (!socket) {
-		free(message);
 		g->closed = true;
 		request->dropped = true;
 		return SUBMIT_STALE;
 	}
-	message->socket = socket;
-	socket->users++;
+	struct message *message = message_new(socket);
 	bool parsed =
 		phoenix_parse((int)socket->row.format, false, frame, strlen(frame), message, &reply, &why);
 	assert(parsed);

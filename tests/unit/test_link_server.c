@@ -79,10 +79,8 @@ on_message(void *context, struct link *link, const struct link_message *message)
 	if (message->id_len > 0)
 		memcpy(program.id, message->id, message->id_len);
 	program.id[message->id_len] = '\0';
-	if (message->type == LINK_HELLO) {
+	if (message->type == LINK_HELLO)
 		program.last = link;
-		*link_context(link) = &program;
-	}
 	if (message->type == LINK_BEHIND) {
 		/* More than it takes: cut while it is being handled. */
 		char *body = calloc(1, OUT_MAX);
@@ -98,8 +96,7 @@ static void
 on_gone(void *context, struct link *link)
 {
 	(void)context;
-	if (*link_context(link) == &program)
-		program.gone++;
+	program.gone++;
 	if (program.last == link)
 		program.last = NULL;
 }
