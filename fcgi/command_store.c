@@ -13,7 +13,7 @@ command_store(const struct options *options)
 	char *error = NULL;
 	struct store *store;
 
-	snprintf(path, sizeof path, "%s/seance.db", options->dir);
+	options_database(options, path, sizeof path);
 	/* Opening it would make it. */
 	if (access(path, R_OK) != 0) {
 		fprintf(stderr, "seance: %s: %s\n", path, strerror(errno));

@@ -163,6 +163,12 @@ options_read(struct options *options, int argc, char **argv, int first)
 }
 
 void
+options_database(const struct options *options, char *path, size_t size)
+{
+	snprintf(path, size, "%s/seance.db", options->dir);
+}
+
+void
 options_help(void)
 {
 	for (size_t i = 0; i < SETTINGS; i++)

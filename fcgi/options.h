@@ -37,6 +37,9 @@ void options_default(struct options *options);
  */
 bool options_read(struct options *options, int argc, char **argv, int first);
 
+/* options_database - the path of the database, cut at size bytes */
+void options_database(const struct options *options, char *path, size_t size);
+
 /* options_help - prints all options with their defaults */
 void options_help(void);
 

@@ -222,7 +222,7 @@ open_engine(struct server *server, const struct serve_setup *setup)
 	const struct options *options = setup->options;
 	char path[4096];
 	char *error = NULL;
-	snprintf(path, sizeof(path), "%s/seance.db", options->dir);
+	options_database(options, path, sizeof(path));
 	struct store *store = store_open_sqlite(path, options->durability, &error);
 	if (!store) {
 		log_line("%s", error);

@@ -7,23 +7,12 @@
 #include "../../channel/json.h"
 #include "../../channel/patch.h"
 #include "../diff/random_json.h"
+#include "parse.h"
 #include "tap.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static json_object *
-parse(const char *text)
-{
-	json_object *value = NULL;
-
-	if (!json_parse(text, strlen(text), &value, NULL)) {
-		printf("Bail out! not JSON: %s\n", text);
-		exit(1);
-	}
-	return value;
-}
 
 /* Does the patch make `to` of `from`? */
 static bool

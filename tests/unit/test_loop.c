@@ -22,28 +22,12 @@
 #include "loop.h"
 #include "memory.h"
 #include "tap.h"
+#include "wait_time.h"
 
 #define WAIT_MS  8000 /* no wait is longer */
 #define BODY_MAX 300000
 
 static char path[108];
-
-static long
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-static void
-sleep_ms(long ms)
-{
-	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-
-	nanosleep(&time, NULL);
-}
 
 /* --- the client --- */
 

@@ -8,24 +8,13 @@
 #include "../../channel/patch.h"
 #include "../../channel/pointer.h"
 #include "../diff/random_json.h"
+#include "parse.h"
 #include "tap.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static json_object *
-parse(const char *text)
-{
-	json_object *value = NULL;
-
-	if (!json_parse(text, strlen(text), &value, NULL)) {
-		printf("Bail out! not JSON: %s\n", text);
-		exit(1);
-	}
-	return value;
-}
 
 static bool
 is(json_object *value, const char *expected)

@@ -1,24 +1,13 @@
 /* pointer: RFC 6901's examples, array indexes, what leads nowhere, formats */
 #include "../../channel/json.h"
 #include "../../channel/pointer.h"
+#include "parse.h"
 #include "tap.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
-
-static json_object *
-parse(const char *text)
-{
-	json_object *value = NULL;
-
-	if (!json_parse(text, strlen(text), &value, NULL)) {
-		printf("Bail out! not JSON: %s\n", text);
-		exit(1);
-	}
-	return value;
-}
 
 static void
 gets(json_object *document, const char *pointer, const char *expected)

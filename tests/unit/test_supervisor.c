@@ -22,28 +22,12 @@
 #include "serve.h"
 #include "supervisor.h"
 #include "tap.h"
+#include "wait_time.h"
 #include "worker.h"
 
 #define WAIT_MS 12000
 
 static char dir[64];
-
-static long
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-static void
-sleep_ms(long ms)
-{
-	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-
-	nanosleep(&time, NULL);
-}
 
 static const char *
 in_dir(const char *name)
