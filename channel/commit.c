@@ -465,12 +465,20 @@ apply_row(struct engine *engine, struct staged *staged, struct commit_result *re
 }
 
 static void
+apply_socket(struct engine *engine, const struct staged *staged)
+{
+	if (!staged->socket->ended)
+		socket_stored(engine, staged->socket, staged->socket_id);
+	socket_unuse(staged->socket);
+}
+
+static void
 apply(struct engine *engine, struct staged *staged, struct commit_result *result)
 {
-	if (!staged->socket)
+	if (staged->socket)
+		apply_socket(engine, staged);
+	else
 		apply_row(engine, staged, result);
-	else if (!staged->socket->ended)
-		socket_stored(engine, staged->socket, staged->socket_id);
 	staged_release(staged);
 }
 
@@ -558,10 +566,12 @@ put_back(struct engine *engine, struct staged *list, size_t count)
 static void
 give_up(struct engine *engine, const struct staged *staged)
 {
-	if (staged->socket)
+	if (staged->socket) {
 		socket_end(engine, staged->socket);
-	else
+		socket_unuse(staged->socket);
+	} else {
 		message_answer(engine, staged->message, OUTCOME_FAILED);
+	}
 }
 
 static void
@@ -623,6 +633,13 @@ wait_for_lock(struct engine *engine, struct staged *list, size_t count)
 	return true;
 }
 
+static void
+give_all_up(struct engine *engine, const struct staged *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		give_up(engine, &list[i]);
+}
+
 /* At the end: nobody waits for what is staged any more. */
 void
 staged_drop(struct engine *engine)
@@ -630,9 +647,7 @@ staged_drop(struct engine *engine)
 	size_t count;
 	struct staged *list = take_staged(engine, &count);
 	struct message *message = NULL;
-	for (size_t i = 0; i < count; i++)
-		if (list[i].message)
-			message_answer(engine, list[i].message, OUTCOME_FAILED);
+	give_all_up(engine, list, count);
 	put_back(engine, list, count);
 	free(list);
 	while ((message = engine->answered)) {
@@ -640,13 +655,6 @@ staged_drop(struct engine *engine)
 		message_free(message);
 	}
 	engine->answered_last = NULL;
-}
-
-static void
-give_all_up(struct engine *engine, const struct staged *list, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		give_up(engine, &list[i]);
 }
 
 static void

@@ -269,9 +269,9 @@ stage_socket(struct engine *engine, const struct engine_client *client, json_obj
 	struct socket *socket = socket_new(engine, &row);
 	socket->known = true; /* it was sent nothing, and nothing can be for it yet */
 	socket->floor = NOTHING_NEEDED;
-	socket_use(socket);
-	struct staged *staged = staged_add(engine);
-	staged->socket = socket;
+	socket_use(socket); /* by the caller */
+	socket_use(socket); /* by what is staged */
+	staged_add(engine)->socket = socket;
 	return socket;
 }
 

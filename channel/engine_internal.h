@@ -88,7 +88,7 @@ struct address {
 
 /* Something for the next transaction: a new socket, or what a message did. */
 struct staged {
-	struct socket *socket; /* new; or NULL */
+	struct socket *socket; /* new; or NULL.  Held in use, until stored or given up */
 	int64_t socket_id;     /* of its row, in the transaction being made */
 	struct message *message;
 	struct record *record;

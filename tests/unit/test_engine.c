@@ -544,6 +544,32 @@ test_busy_store(void)
 	bench_close(&b);
 }
 
+/* A new socket that nobody looks at any more ends while its row waits for another process's lock. */
+static void
+test_ended_while_staged(void)
+{
+	for (int given_up = 0; given_up < 2; given_up++) {
+		struct bench b;
+		bench_open(&b, false);
+		struct engine_client client = {.address = "127.0.0.1", .format = 0};
+		struct socket *socket = NULL;
+		int connected = engine_connect(b.engine, &client, &socket);
+		store_fail_at(b.faulty, 1, STORE_BUSY);
+		bench_commit(&b);
+		ok(connected == CONNECT_OK && !engine_stored(socket), "a new socket waits for its row");
+		socket->unlinked_ms -= 2 * b.engine->limits.grace_ms;
+		engine_release(socket);
+		engine_house(b.engine, INT64_MAX, NULL, NULL);
+		if (given_up) {
+			b.engine->busy_ms -= 60000;
+			store_fail_at(b.faulty, 1, STORE_BUSY);
+		}
+		bench_commit(&b);
+		ok(stored(&b).sockets == 0 && b.engine->socket_count == 0, "ended meanwhile, it gets none");
+		bench_close(&b);
+	}
+}
+
 /* Every write of a turn fails once. */
 static void
 test_faults(void)
@@ -782,6 +808,7 @@ main(void)
 	test_orphan();
 	test_large_pause();
 	test_busy_store();
+	test_ended_while_staged();
 	test_faults();
 	test_fault_alone();
 	test_killed();
