@@ -24,6 +24,7 @@
 #define APPLICATION_ID   1399153006 /* "Sean", as in schema.sql */
 #define SCHEMA_VERSION   1          /* as in schema.sql */
 #define BUSY_MS          2000
+#define BUSY_TICK_MS     5
 #define LONG_STATE_BYTES 16384 /* over that it is kept apart, see schema.sql */
 
 #define RECORD                                                                                      \
@@ -1060,6 +1061,23 @@ look(struct sqlite *db, int64_t *version)
 	return execute(db, "BEGIN") && schema_version(db, version) && execute(db, "COMMIT");
 }
 
+/*
+ * SQLite does not wait here for a lock, lest two processes wait for each other: it is asked again, without
+ * a lock of our own meanwhile.
+ */
+static int
+step_patiently(sqlite3_stmt *statement)
+{
+	int result = sqlite3_step(statement);
+
+	for (int ms = 0; (result & 0xff) == SQLITE_BUSY && ms < BUSY_MS; ms += BUSY_TICK_MS) {
+		sqlite3_reset(statement);
+		sqlite3_sleep(BUSY_TICK_MS);
+		result = sqlite3_step(statement);
+	}
+	return result;
+}
+
 static bool
 write_ahead(struct sqlite *db)
 {
@@ -1068,7 +1086,7 @@ write_ahead(struct sqlite *db)
 	bool good;
 
 	if (result == SQLITE_OK)
-		result = sqlite3_step(statement);
+		result = step_patiently(statement);
 	if (result != SQLITE_ROW)
 		good = succeeded(db, result);
 	else if (strcmp((const char *)sqlite3_column_text(statement, 0), "wal") != 0)
