@@ -270,7 +270,7 @@ history_row(void *context, const struct store_record *row)
 	if (row->kind != STORE_EVENT)
 		return true;
 	history->records =
-		memory_grow(history->records, history->count, &history->room, sizeof(*history->records));
+		memory_grow(history->records, history->count, &history->room, sizeof(struct record *));
 	history->records[history->count++] = record_copy(row);
 	return true;
 }
@@ -394,7 +394,7 @@ blank_add(struct engine *engine, struct instance *instance)
 	if (instance->blank)
 		return;
 	engine->blanks =
-		memory_grow(engine->blanks, engine->blank_count, &engine->blank_room, sizeof(*engine->blanks));
+		memory_grow(engine->blanks, engine->blank_count, &engine->blank_room, sizeof(struct instance *));
 	engine->blanks[engine->blank_count++] = instance;
 	instance->blank = true;
 }
@@ -522,7 +522,7 @@ static void
 put_add(struct engine *engine, struct instance *instance)
 {
 	engine->puts =
-		memory_grow(engine->puts, engine->put_count, &engine->put_room, sizeof(*engine->puts));
+		memory_grow(engine->puts, engine->put_count, &engine->put_room, sizeof(struct instance *));
 	engine->puts[engine->put_count++] = instance;
 	instance->put = true;
 }
