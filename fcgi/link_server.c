@@ -32,6 +32,7 @@ struct link {
 	bool cut;       /* to be freed by the loop; nothing is read or queued any more */
 	bool blocked;   /* waits for EPOLLOUT */
 	uint64_t batch; /* the last one queued */
+	uint64_t counts[LINK_COUNT_ENDS];
 
 	uint8_t in[INPUT_SIZE];
 	size_t in_len;
@@ -132,6 +133,21 @@ link_floor(const struct link *link)
 		if (unacked_at(link, i)->floor < floor)
 			floor = unacked_at(link, i)->floor;
 	return floor;
+}
+
+/* --- counts --- */
+
+static void
+take_counts(struct link *link, const struct link_message *message)
+{
+	for (unsigned i = 0; i < LINK_COUNT_ENDS; i++)
+		link->counts[i] = link_count_at(message, (enum link_count)i);
+}
+
+uint64_t
+link_count(const struct link *link, enum link_count which)
+{
+	return link->counts[which];
 }
 
 /* --- out --- */
@@ -305,6 +321,8 @@ handle(struct link *link, const struct link_message *message)
 		return;
 	if (message->type == LINK_ACK)
 		acknowledge(link, message->batch);
+	else if (message->type == LINK_COUNTS)
+		take_counts(link, message);
 	else
 		handler->message(handler->context, link, message);
 }

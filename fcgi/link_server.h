@@ -67,6 +67,9 @@ void link_close(struct link *link, uint64_t handle, uint16_t code, const char *r
 /* link_server_flush - sends what was queued since; called once at the end of a turn */
 void link_server_flush(struct link_server *server);
 
+/* link_count - a number of what the worker told last of itself; 0 before */
+uint64_t link_count(const struct link *link, enum link_count which);
+
 /* link_floor - the lowest floor of what is not acknowledged; INT64_MAX: all is */
 int64_t link_floor(const struct link *link);
 

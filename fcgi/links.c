@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <string.h>
 
 #include "log.h"
@@ -125,6 +126,7 @@ take_message(void *context, struct link *link, const struct link_message *messag
 		break;
 	case LINK_HELLO_END:
 	case LINK_ACK:
+	case LINK_COUNTS:
 	case LINK_DELIVER:
 	case LINK_CLOSE:
 	case LINK_WAKE:
@@ -132,13 +134,34 @@ take_message(void *context, struct link *link, const struct link_message *messag
 	}
 }
 
+/* How it stood with a worker that has ended, or whose link broke, in one line. */
+static void
+log_counts(const struct link *link, uint64_t tag)
+{
+	struct buffer line = {0};
+	for (unsigned i = 0; i < LINK_COUNT_ENDS; i++) {
+		uint64_t count = link_count(link, (enum link_count)i);
+		if (count == 0)
+			continue;
+		buffer_add_char(&line, ' ');
+		buffer_add_text(&line, link_count_name((enum link_count)i));
+		buffer_add_char(&line, '=');
+		buffer_add_number(&line, (int64_t)count);
+	}
+	log_line("link of nginx worker %016" PRIx64 " ended:%.*s", tag, (int)line.len,
+	         line.at ? line.at : "");
+	buffer_release(&line);
+}
+
 static void
 gone(void *context, struct link *link)
 {
 	struct server *server = context;
 	for (size_t i = server->linked.count; i-- > 0;)
-		if (server->linked.at[i].link == link)
+		if (server->linked.at[i].link == link) {
+			log_counts(link, server->linked.at[i].tag);
 			linked_remove(server, i);
+		}
 }
 
 struct link_handler

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { Driver } from "./lib/driver.mjs";
@@ -179,6 +180,47 @@ describe("callbacks that kill or never return", () => {
       await Promise.all([slow, quick].map((raw) => raw.close()));
     }
   });
+});
+
+describe("an nginx worker is killed", () => {
+  let system;
+  before(async () => {
+    system = await startSystem({ app: "tests/conformance", flags: ["--grace=1"], env: { NGINX_WORKERS: "2" } });
+  });
+  after(() => system?.stop());
+
+  const open = () => Raw.open(`${system.ws}/socket/websocket?vsn=2.0.0`);
+  const nginxWorkers = () => readFileSync(`/proc/${system.nginxPid()}/task/${system.nginxPid()}/children`, "utf8").trim().split(" ").map(Number);
+  const rows = (sql) => execFileSync("sqlite3", ["-readonly", join(system.dir, "seance.db"), sql], { encoding: "utf8" }).trim();
+
+  for (const signal of ["SIGKILL", "SIGSEGV"])
+    it(`${signal}: its sockets close, joins and private state end, shared state stays, the rest goes on`, async () => {
+      const raws = await Promise.all(Array.from({ length: 20 }, open));
+      try {
+        for (const [i, raw] of raws.entries()) await raw.join(`counter:${i}`);
+        await raws[0].join(`board:${signal}`);
+        raws[0].send(["1", "2", `board:${signal}`, "seance:event:inc", {}]);
+        assert.equal((await raws[0].frame())[4].version, 1);
+        const [victim, survivor] = nginxWorkers();
+        process.kill(victim, signal);
+        await until(() => nginxWorkers().length === 2 && !nginxWorkers().includes(victim), "a worker in its place");
+        assert.ok(nginxWorkers().includes(survivor));
+        const sockets = () => Number(rows("select count(*) from sockets"));
+        const open = () => raws.filter((raw) => !raw.closed).length;
+        await until(() => open() === sockets(), () => `the sockets of the killed worker to end: ${open()} open, ${sockets()} stored`);
+        assert.equal(Number(rows("select count(*) from joins where ended is null and topic like 'counter:%'")), open());
+        await until(() => Number(rows("select count(*) from instances where shared = 0")) === open(), "their private states to end");
+        assert.equal(rows(`select revision from instances where topic = 'board:${signal}'`), "1");
+        assert.match(system.read("program.log"), /link of nginx worker [0-9a-f]{16} ended/);
+        for (const [i, raw] of raws.entries()) {
+          if (raw.closed) continue;
+          raw.send(["1", "2", `counter:${i}`, "seance:event:inc", {}]);
+          assert.deepEqual((await raw.frame())[4].version, 1);
+        }
+      } finally {
+        await Promise.all(raws.map((raw) => raw.close()));
+      }
+    });
 });
 
 describe("bad input", () => {

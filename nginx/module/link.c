@@ -1,5 +1,6 @@
 #include "link.h"
 #include "answer.h"
+#include "message.h"
 #include "socket.h"
 #include "table.h"
 #include "websocket.h"
@@ -14,9 +15,11 @@
 #define STEADY     1000               /* ms that a stream must last to count as one */
 #define OUT_MAX    (32 * 1024 * 1024) /* past it the stream is given up: hello tells all anew */
 #define CLOSED_MAX (4 * 1024 * 1024)
+#define COUNTS_MS  1000
 
 static void work(ngx_event_t *ev);
 static void retry(ngx_event_t *ev);
+static void tick(ngx_event_t *ev);
 
 void
 seance_link_init(struct seance_link *link)
@@ -28,6 +31,9 @@ seance_link_init(struct seance_link *link)
 	link->retry.cancelable = 1;
 	link->work.handler = work;
 	link->work.data = &link->dummy;
+	link->tick.handler = tick;
+	link->tick.data = &link->dummy;
+	link->tick.cancelable = 1;
 }
 
 /* work goes on after the events at hand: what they add goes out in one write */
@@ -207,6 +213,59 @@ tell_ack(struct seance_link *link)
 	tell(link, &message);
 }
 
+/* What is so now is looked for: it cannot drift. */
+static void
+count_socket(uint64_t *counts, const struct seance_socket *s)
+{
+	counts[LINK_COUNT_WEBSOCKETS]++;
+	counts[LINK_COUNT_BEHIND] += s->behind;
+	counts[LINK_COUNT_IN_FLIGHT] += s->message != NULL;
+	for (const struct seance_message *m = s->waiting; m != NULL; m = m->next)
+		counts[LINK_COUNT_WAITING]++;
+	counts[LINK_COUNT_WAITING_BYTES] += s->waiting_bytes;
+	counts[LINK_COUNT_HELD_BACK] += s->held_count;
+	counts[LINK_COUNT_BUFFERED_BYTES] += s->out.bytes;
+}
+
+static void
+count_now(struct seance_link *link)
+{
+	ngx_memzero(link->counts, LINK_COUNT_OPENED * sizeof link->counts[0]);
+	for (uint32_t i = 0; i < seance_table_slots(); i++) {
+		struct seance_socket *s = seance_table_at(i);
+
+		if (s != NULL && s->conf->link == link)
+			count_socket(link->counts, s);
+	}
+	link->counts[LINK_COUNT_CONNECTIONS] = seance_connections(link);
+}
+
+static void
+tell_counts(struct seance_link *link)
+{
+	u_char counts[sizeof link->told];
+	struct link_message message = {.type = LINK_COUNTS, .counts = counts, .counts_len = sizeof counts};
+
+	count_now(link);
+	for (ngx_uint_t i = 0; i < LINK_COUNT_ENDS; i++)
+		link_count_write(counts + i * LINK_COUNT_SIZE, link->counts[i]);
+	if (ngx_memcmp(counts, link->told, sizeof counts) == 0)
+		return;
+	ngx_memcpy(link->told, counts, sizeof counts);
+	tell(link, &message);
+}
+
+static void
+tick(ngx_event_t *ev)
+{
+	ngx_connection_t *dummy = ev->data;
+	struct seance_link *link = dummy->data;
+
+	if (link->state == SEANCE_LINK_READY && !link->broken)
+		tell_counts(link);
+	ngx_add_timer(ev, COUNTS_MS);
+}
+
 static void
 flush(struct seance_link *link)
 {
@@ -275,6 +334,7 @@ deliver(struct seance_link *link, const struct link_message *m, ngx_uint_t *budg
 		(*budget)--;
 		target = link_target_at(m, link->target);
 		s = seance_table_find(target.handle);
+		seance_count(link, UNITS, 1);
 		if (s != NULL)
 			seance_socket_deliver(s, target.after, target.cursor, link->frame);
 	}
@@ -376,6 +436,8 @@ down(struct seance_link *link)
 	if (link->work.posted) {
 		ngx_delete_posted_event(&link->work);
 	}
+	if (link->tick.timer_set)
+		ngx_del_timer(&link->tick);
 	seance_frame_unref(link->frame);
 	link->frame = NULL;
 	seance_bytes_free(&link->in);
@@ -500,6 +562,10 @@ connect_now(struct seance_link *link)
 	link->c->write->handler = on_write;
 	link->state = SEANCE_LINK_HELLO;
 	link->at = 0;
+	seance_count(link, LINKS, 1);
+	ngx_memzero(link->told, sizeof link->told);
+	link->tick.log = ngx_cycle->log;
+	ngx_add_timer(&link->tick, COUNTS_MS);
 	link->acked = 1;
 	tell(link, &hello);
 }

@@ -1,6 +1,8 @@
 /*
  * link - the stream between this worker and the program: what is held goes up, deliveries come down
  *
+ * Beside the acknowledgements go the worker's counts, once a second if they have changed.
+ *
  * The module connects, and connects again with back-off when the stream breaks; sockets are
  * kept meanwhile, and the hello of the next stream tells where each stands.  Messages:
  * link_message.h.  What comes in is worked off in slices, so that the event loop turns.
@@ -37,16 +39,21 @@ struct seance_link {
 	struct seance_frame *frame; /* of the DELIVER that is being worked off */
 	uint32_t target;            /* its next target */
 	uint64_t ack;               /* the last batch that is done ... */
-	ngx_event_t retry, work;
+	ngx_event_t retry, work, tick;
 	ngx_connection_t dummy; /* what an event's data must be */
 	ngx_msec_t delay, since;
-	unsigned acked : 1;  /* ... and was acknowledged */
-	unsigned eof : 1;    /* no more will come: what has come is worked off */
-	unsigned broken : 1; /* nothing can be sent any more */
-	unsigned kept : 1;   /* an exiting worker must not go yet */
-	unsigned shut : 1;   /* the worker's time is over: nothing is told any more */
-	unsigned lost : 1;   /* its loss was logged */
+	uint64_t counts[LINK_COUNT_ENDS];               /* those that are counted: seance_count */
+	u_char told[LINK_COUNT_ENDS * LINK_COUNT_SIZE]; /* as in the last COUNTS */
+	unsigned acked : 1;                             /* ... and was acknowledged */
+	unsigned eof : 1;                               /* no more will come: what has come is worked off */
+	unsigned broken : 1;                            /* nothing can be sent any more */
+	unsigned kept : 1;                              /* an exiting worker must not go yet */
+	unsigned shut : 1; /* the worker's time is over: nothing is told any more */
+	unsigned lost : 1; /* its loss was logged */
 };
+
+/* seance_count - adds to a count of a link */
+#define seance_count(link, what, n) ((link)->counts[LINK_COUNT_##what] += (n))
 
 /* seance_link_init - an unconnected link of memory that is all zero but for name, path, address */
 void seance_link_init(struct seance_link *link);

@@ -111,6 +111,10 @@ take_fields(struct fields *f, struct link_message *m)
 	case LINK_ACK:
 		m->batch = take_number(f, 8);
 		return 1;
+	case LINK_COUNTS:
+		m->counts_len = (size_t)take_number(f, 1) * LINK_COUNT_SIZE;
+		m->counts = take_bytes(f, m->counts_len);
+		return 1;
 	case LINK_DELIVER:
 		take_deliver(f, m);
 		return 1;
@@ -167,6 +171,24 @@ link_target_at(const struct link_message *message, uint32_t i)
 	return target;
 }
 
+uint64_t
+link_count_at(const struct link_message *message, enum link_count which)
+{
+	size_t at = (size_t)which * LINK_COUNT_SIZE;
+	struct fields f = {message->counts + at, LINK_COUNT_SIZE, 0};
+
+	return at < message->counts_len ? take_number(&f, LINK_COUNT_SIZE) : 0;
+}
+
+const char *
+link_count_name(enum link_count which)
+{
+#define LINK_COUNT_TEXT(name, text) text,
+	static const char *const names[] = {LINK_COUNTS_EACH(LINK_COUNT_TEXT)};
+
+	return names[which];
+}
+
 size_t
 link_size(const struct link_message *m)
 {
@@ -184,6 +206,8 @@ link_size(const struct link_message *m)
 		return 5 + 8 + 8;
 	case LINK_ACK:
 		return 5 + 8;
+	case LINK_COUNTS:
+		return 5 + 1 + m->counts_len;
 	case LINK_DELIVER:
 		return 5 + 8 + 1 + 4;
 	case LINK_CLOSE:
@@ -233,6 +257,11 @@ link_encode(uint8_t *out, const struct link_message *m)
 	case LINK_ACK:
 		put_number(p, m->batch, 8);
 		break;
+	case LINK_COUNTS:
+		*p++ = (uint8_t)(m->counts_len / LINK_COUNT_SIZE);
+		if (m->counts_len > 0)
+			memcpy(p, m->counts, m->counts_len);
+		break;
 	case LINK_DELIVER:
 		p = put_number(p, m->batch, 8);
 		*p++ = m->opcode;
@@ -257,4 +286,10 @@ link_target_write(uint8_t *out, struct link_target target)
 	out = put_number(out, target.handle, 8);
 	out = put_number(out, target.after, 8);
 	put_number(out, target.cursor, 8);
+}
+
+void
+link_count_write(uint8_t *out, uint64_t count)
+{
+	put_number(out, count, LINK_COUNT_SIZE);
 }

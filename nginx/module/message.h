@@ -12,7 +12,6 @@ struct seance_message {
 	struct seance_job job;
 	struct seance_message *next; /* behind it in its socket's queue */
 	uint64_t number;             /* from 1, without gaps */
-	ngx_msec_t since;            /* when it was first handed to the pool */
 	u_char *position;            /* the record that is written anew for each attempt */
 	u_char data[];
 };

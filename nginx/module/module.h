@@ -20,6 +20,7 @@ struct seance_conf {
 	struct seance_link *link; /* NULL: the location holds nothing */
 	struct seance_pool *pool;
 	ngx_uint_t connections;
+	ngx_uint_t sockets;   /* that the worker holds at most; 0: as many as it can */
 	size_t message_size;  /* bytes of one message of a client */
 	size_t queue;         /* bytes of requests that wait behind the one in flight */
 	size_t buffer;        /* bytes that wait outwards: past it the socket is behind */
@@ -45,6 +46,9 @@ void seance_unkeep(void);
 
 /* seance_back_off - the delay after a delay: from min, doubled up to max */
 ngx_msec_t seance_back_off(ngx_msec_t delay, ngx_msec_t min, ngx_msec_t max);
+
+/* seance_connections - connections to the program that serves what a link is for */
+ngx_uint_t seance_connections(const struct seance_link *link);
 
 /* seance_worker_tag - the worker's random number, drawn when it starts */
 uint64_t seance_worker_tag(void);

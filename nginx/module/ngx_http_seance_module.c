@@ -102,6 +102,19 @@ seance_connect(struct sockaddr_un *address, ngx_str_t *name)
 	return pc.connection;
 }
 
+ngx_uint_t
+seance_connections(const struct seance_link *link)
+{
+	struct main_conf *main = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_seance_module);
+	struct seance_pool **pools = main->pools.elts;
+	ngx_uint_t count = 0;
+
+	for (ngx_uint_t i = 0; i < main->pools.nelts; i++)
+		if (pools[i]->link == link)
+			count += pools[i]->count;
+	return count;
+}
+
 static ngx_int_t
 init_process(ngx_cycle_t *cycle)
 {
@@ -408,21 +421,32 @@ send_handshake(ngx_http_request_t *r, const ngx_str_t *key, const ngx_str_t *pro
 	return ngx_tcp_nodelay(r->connection);
 }
 
+/* May the worker hold one more?  Said in the log once, until one could be held again. */
 static ngx_int_t
-handler(ngx_http_request_t *r)
+check_room(const struct seance_conf *conf)
 {
-	struct seance_conf *conf = ngx_http_get_module_loc_conf(r, ngx_http_seance_module);
+	static ngx_uint_t full;
+	ngx_uint_t was_full = full;
+
+	full = conf->sockets != 0 && seance_table_count() >= conf->sockets;
+	if (full && !was_full)
+		ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+		              "seance: the worker holds %ui sockets: more are refused", conf->sockets);
+	return full ? NGX_HTTP_SERVICE_UNAVAILABLE : NGX_OK;
+}
+
+static ngx_int_t
+shake_hands(ngx_http_request_t *r, struct seance_conf *conf)
+{
 	ngx_str_t key, id, protocol;
 	size_t params_len;
 	u_char *params;
-	ngx_int_t rc;
+	ngx_int_t rc = check_handshake(r, &key);
 
-	if (r != r->main || !r->internal)
-		return NGX_HTTP_NOT_FOUND;
-	rc = check_handshake(r, &key);
-	if (rc != NGX_OK)
-		return rc == NGX_DONE ? NGX_OK : rc;
-	rc = read_target(r, &id, &protocol);
+	if (rc == NGX_OK)
+		rc = check_room(conf);
+	if (rc == NGX_OK)
+		rc = read_target(r, &id, &protocol);
 	if (rc != NGX_OK)
 		return rc;
 	if (seance_params_encode(r, conf, &params, &params_len) != NGX_OK)
@@ -432,10 +456,24 @@ handler(ngx_http_request_t *r)
 		free(params);
 		return rc;
 	}
-	if (seance_socket_start(r, conf, &id, params, params_len) != NGX_OK)
-		return NGX_ERROR;
-	r->main->count++;
-	return NGX_DONE;
+	return seance_socket_start(r, conf, &id, params, params_len);
+}
+
+static ngx_int_t
+handler(ngx_http_request_t *r)
+{
+	struct seance_conf *conf = ngx_http_get_module_loc_conf(r, ngx_http_seance_module);
+	ngx_int_t rc;
+
+	if (r != r->main || !r->internal)
+		return NGX_HTTP_NOT_FOUND;
+	rc = shake_hands(r, conf);
+	if (rc == NGX_OK) {
+		r->main->count++;
+		return NGX_DONE;
+	}
+	seance_count(conf->link, REFUSED, 1);
+	return rc == NGX_DONE ? NGX_OK : rc;
 }
 
 /* Configuration */
@@ -575,6 +613,7 @@ create_location(ngx_conf_t *cf)
 	if (location == NULL)
 		return NULL;
 	location->connections = NGX_CONF_UNSET_UINT;
+	location->sockets = NGX_CONF_UNSET_UINT;
 	location->message_size = NGX_CONF_UNSET_SIZE;
 	location->queue = NGX_CONF_UNSET_SIZE;
 	location->buffer = NGX_CONF_UNSET_SIZE;
@@ -602,6 +641,7 @@ check_location(ngx_conf_t *cf, struct seance_conf *location)
 		return NGX_CONF_ERROR;
 	}
 	location->pool->max = location->connections;
+	location->pool->link = location->link;
 	location->link->deadline = ngx_max(location->link->deadline, location->deadline);
 	return NGX_CONF_OK;
 }
@@ -616,6 +656,7 @@ merge_location(ngx_conf_t *cf, void *parent, void *child)
 	if (location->params == NULL)
 		location->params = outer->params;
 	ngx_conf_merge_uint_value(location->connections, outer->connections, 64);
+	ngx_conf_merge_uint_value(location->sockets, outer->sockets, 0);
 	ngx_conf_merge_size_value(location->message_size, outer->message_size, 1024 * 1024);
 	ngx_conf_merge_size_value(location->queue, outer->queue, 64 * 1024);
 	ngx_conf_merge_size_value(location->buffer, outer->buffer, 256 * 1024);
@@ -660,6 +701,7 @@ static ngx_command_t commands[] = {
 	{ngx_string("seance_param"), ANYWHERE | NGX_CONF_TAKE2, set_param, NGX_HTTP_LOC_CONF_OFFSET, 0,
      NULL},
 	SETTING("seance_connections", ngx_conf_set_num_slot, connections),
+	SETTING("seance_sockets", ngx_conf_set_num_slot, sockets),
 	SETTING("seance_message_size", ngx_conf_set_size_slot, message_size),
 	SETTING("seance_queue", ngx_conf_set_size_slot, queue),
 	SETTING("seance_buffer", ngx_conf_set_size_slot, buffer),

@@ -57,6 +57,8 @@ write_bytes(struct seance_socket *s, struct seance_frame *frame, size_t from, si
 
 	s->messages_out += messages;
 	s->bytes_out += to - from;
+	seance_count(s->conf->link, MESSAGES_OUT, messages);
+	seance_count(s->conf->link, BYTES_OUT, to - from);
 	switch (seance_out_write(&s->out, s->r == NULL ? s->c : NULL, frame, from, to)) {
 	case NGX_OK:
 		check_buffer(s, before);
@@ -213,8 +215,10 @@ void
 seance_socket_deliver(struct seance_socket *s, uint64_t after, uint64_t cursor,
                       struct seance_frame *frame)
 {
-	if (s->state != SEANCE_OPEN || s->behind || cursor <= s->position)
+	if (s->state != SEANCE_OPEN || s->behind || cursor <= s->position) {
+		seance_count(s->conf->link, UNITS_DROPPED, 1);
 		return;
+	}
 	if (after > s->position) {
 		hold_back(s, after, cursor, frame);
 		return;

@@ -279,6 +279,7 @@ assign(struct seance_peer *peer, struct seance_job *job)
 	peer->job = job;
 	peer->sent = 0;
 	job->peer = peer;
+	job->attempts++;
 	peer_write(peer->c->write);
 }
 
@@ -315,6 +316,7 @@ seance_pool_submit(struct seance_pool *pool, struct seance_job *job)
 {
 	job->pool = pool;
 	job->peer = NULL;
+	job->attempts = 0;
 	job->waiting = 1;
 	ngx_queue_insert_tail(&pool->waiting, &job->queue);
 	pump(pool);

@@ -30,6 +30,7 @@ struct seance_job {
 	ngx_int_t (*prepare)(struct seance_job *job);
 	/* the end of it: the owner frees the job; data is borrowed until it returns */
 	void (*done)(struct seance_job *job, enum seance_outcome outcome, const u_char *data, size_t len);
+	uint32_t attempts;
 	size_t len;
 	u_char *data; /* the encoded request, part of the job's block */
 	unsigned waiting : 1;
@@ -39,7 +40,8 @@ struct seance_job {
 struct seance_pool {
 	struct sockaddr_un address;
 	ngx_str_t name;
-	ngx_uint_t max; /* connections */
+	const struct seance_link *link; /* that its connections are counted with */
+	ngx_uint_t max;                 /* connections */
 	ngx_uint_t count;
 	ngx_queue_t idle, busy; /* of peers */
 	ngx_queue_t waiting;    /* of jobs */

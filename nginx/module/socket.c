@@ -186,10 +186,25 @@ close_text(struct seance_socket *s, uint16_t code, const char *reason)
 	seance_socket_close(s, code, (const u_char *)reason, ngx_strlen(reason));
 }
 
+static void
+count_end(struct seance_socket *s)
+{
+	struct seance_link *link = s->conf->link;
+
+	seance_count(link, CLOSED, 1);
+	if (s->code == WEBSOCKET_ABNORMAL)
+		seance_count(link, CLOSED_ABNORMAL, 1);
+	else if (s->code >= WEBSOCKET_INTERNAL_ERROR && s->code < 3000)
+		seance_count(link, CLOSED_SERVER, 1);
+	else if (s->code > WEBSOCKET_GOING_AWAY && s->code < 3000 && s->code != WEBSOCKET_NO_CODE)
+		seance_count(link, CLOSED_PROTOCOL, 1);
+}
+
 /* All is over: the program is told, and the memory goes. */
 static void
 end(struct seance_socket *s)
 {
+	count_end(s);
 	seance_link_closed(s->conf->link, s);
 	seance_table_remove(s->handle);
 	seance_unkeep();
@@ -266,6 +281,7 @@ bad_answer(struct seance_socket *s, uint64_t number, const char *why)
 {
 	ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: %V answered message %uL of %*s wrongly: %s",
 	              &s->conf->pool->name, number, (size_t)s->id_len, s->id, why);
+	seance_count(s->conf->link, BAD_ANSWERS, 1);
 	close_text(s, WEBSOCKET_INTERNAL_ERROR, "");
 }
 
@@ -289,6 +305,10 @@ message_done(struct seance_job *job, enum seance_outcome outcome, const u_char *
 	struct seance_socket *s = job->owner;
 	uint64_t number = s->message->number;
 
+	if (s->message->job.attempts > 1)
+		seance_count(s->conf->link, RESENDS, s->message->job.attempts - 1);
+	if (outcome == SEANCE_ANSWERED)
+		seance_count(s->conf->link, ANSWERS, 1);
 	free(s->message);
 	s->message = NULL;
 	if (s->state == SEANCE_OPEN) {
@@ -313,6 +333,7 @@ got_message(struct seance_socket *s, const struct websocket_event *event)
 {
 	struct seance_message *message;
 
+	seance_count(s->conf->link, MESSAGES_IN, 1);
 	message = seance_message_new(s, event->type == WEBSOCKET_GOT_BINARY, event->data, event->len);
 	websocket_drop(&s->parser);
 	if (message == NULL) {
@@ -389,16 +410,20 @@ got_event(struct seance_socket *s, const struct websocket_event *event)
 			got_message(s, event);
 		break;
 	case WEBSOCKET_GOT_PING:
+		seance_count(s->conf->link, CONTROLS_IN, 1);
 		if (s->state == SEANCE_OPEN)
 			got_ping(s, event);
 		break;
 	case WEBSOCKET_GOT_CLOSE:
+		seance_count(s->conf->link, CONTROLS_IN, 1);
 		got_close(s, event);
 		break;
 	case WEBSOCKET_FAILED:
 		got_failure(s, event);
 		break;
 	case WEBSOCKET_GOT_PONG:
+		seance_count(s->conf->link, CONTROLS_IN, 1);
+		break;
 	case WEBSOCKET_NOTHING:
 		break;
 	}
@@ -477,6 +502,7 @@ read_once(struct seance_socket *s)
 		return NGX_ERROR;
 	}
 	s->bytes_in += n;
+	seance_count(s->conf->link, BYTES_IN, n);
 	used = parse(s, read_buffer, n);
 	if (used < (size_t)n)
 		keep_rest(s, read_buffer + used, n - used);
@@ -797,6 +823,8 @@ seance_socket_start(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *
 	r->read_event_handler = ngx_http_block_reading;
 	r->write_event_handler = ngx_http_request_empty_handler;
 	seance_keep();
+	seance_count(conf->link, OPENED, 1);
+	seance_count(conf->link, BYTES_IN, s->bytes_in);
 	seance_link_held(conf->link, s);
 	look_soon(s);
 	return NGX_OK;

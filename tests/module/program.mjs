@@ -1,5 +1,5 @@
 // A scripted program: a FastCGI server and the link's other end, which do what a test says.
-import { existsSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import net from 'node:net'
 
 // websocket-events
@@ -151,8 +151,12 @@ export class Program {
 
 // The link
 
-export const LINK = { HELLO: 1, HELD: 2, HELLO_END: 3, CLOSED: 4, BEHIND: 5, DRAINED: 6, ACK: 7, DELIVER: 64, CLOSE: 65 }
+export const LINK = { HELLO: 1, HELD: 2, HELLO_END: 3, CLOSED: 4, BEHIND: 5, DRAINED: 6, ACK: 7, COUNTS: 8, DELIVER: 64, CLOSE: 65 }
 const names = Object.fromEntries(Object.entries(LINK).map(([k, v]) => [v, k]))
+
+// The numbers of COUNTS, from the header that both sides compile.
+const header = readFileSync(new URL('../../nginx/module/link_message.h', import.meta.url), 'utf8')
+const countNames = [...header.matchAll(/^\s*X\([A-Z_]+, "(\w+)"\)/gm)].map(m => m[1])
 
 function parseMessage(b) {
 	const type = names[b[4]]
@@ -163,6 +167,7 @@ function parseMessage(b) {
 	if (type === 'CLOSED') { Object.assign(m, { handle: b.readBigUInt64BE(5), code: b.readUInt16BE(13) }); short(short(15, 'reason'), 'id') }
 	if (type === 'BEHIND' || type === 'DRAINED') Object.assign(m, { handle: b.readBigUInt64BE(5), position: Number(b.readBigUInt64BE(13)) })
 	if (type === 'ACK') m.batch = Number(b.readBigUInt64BE(5))
+	if (type === 'COUNTS') m.counts = Object.fromEntries(countNames.map((name, i) => [name, Number(b.readBigUInt64BE(6 + 8 * i))]))
 	return m
 }
 
@@ -198,6 +203,7 @@ class Stream {
 	}
 	break() { this.open = false; this.connection.destroy() }
 	of(type) { return this.messages.filter(m => m.type === type) }
+	get counts() { return this.of('COUNTS').at(-1)?.counts }
 	get ready() { return this.of('HELLO_END').length > 0 }
 
 	// targets: [[id or handle, after, cursor], ...]; opcode: 1 text, 2 binary, 3 events

@@ -28,6 +28,8 @@ static const struct link_message samples[] = {
 	{.type = LINK_BEHIND, .handle = 4, .position = 1ull << 40},
 	{.type = LINK_DRAINED, .handle = 4, .position = (1ull << 40) + 1},
 	{.type = LINK_ACK, .batch = 77},
+	{.type = LINK_COUNTS, .counts = (const uint8_t *)ID, .counts_len = 2 * LINK_COUNT_SIZE},
+	{.type = LINK_COUNTS},
 	{.type = LINK_CLOSE,
      .batch = 5,
      .handle = 6,
@@ -44,6 +46,8 @@ same(const struct link_message *a, const struct link_message *b)
 	       a->deadline_ms == b->deadline_ms && a->handle == b->handle && a->kind == b->kind &&
 	       a->position == b->position && a->answered == b->answered && a->batch == b->batch &&
 	       a->code == b->code && a->id_len == b->id_len && a->reason_len == b->reason_len &&
+	       a->counts_len == b->counts_len &&
+	       (a->counts_len == 0 || memcmp(a->counts, b->counts, a->counts_len) == 0) &&
 	       (a->id_len == 0 || memcmp(a->id, b->id, a->id_len) == 0) &&
 	       (a->reason_len == 0 || memcmp(a->reason, b->reason, a->reason_len) == 0);
 }
@@ -122,6 +126,20 @@ test_bad(void)
 }
 
 static void
+test_counts(void)
+{
+	uint8_t counts[2 * LINK_COUNT_SIZE], buf[64];
+	struct link_message m = {.type = LINK_COUNTS, .counts = counts, .counts_len = sizeof counts};
+
+	link_count_write(counts, 5);
+	link_count_write(counts + LINK_COUNT_SIZE, UINT64_MAX);
+	link_decode(buf, link_encode(buf, &m), &m);
+	ok(link_count_at(&m, 0) == 5 && link_count_at(&m, 1) == UINT64_MAX, "counts are read as written");
+	ok(link_count_at(&m, 2) == 0, "one that the other side does not tell is 0");
+	ok(strcmp(link_count_name(LINK_COUNT_RESENDS), "resends") == 0, "a count has a name");
+}
+
+static void
 test_random(void)
 {
 	int calm = 1;
@@ -137,7 +155,7 @@ test_random(void)
 		if (n > 5) {
 			buf[0] = buf[1] = buf[2] = 0;
 			buf[3] = (uint8_t)(n - 4);
-			buf[4] = (uint8_t)(rand() % 2 ? rand() % 8 : 64 + rand() % 3);
+			buf[4] = (uint8_t)(rand() % 2 ? rand() % 9 : 64 + rand() % 3);
 		}
 		calm = calm && link_decode(buf, n, &m) <= (long)n;
 		free(buf);
@@ -152,6 +170,7 @@ main(void)
 		test_round_trip(i);
 	test_deliver();
 	test_bad();
+	test_counts();
 	test_random();
 	return done();
 }
