@@ -30,6 +30,9 @@ commit_result_release(struct commit_result *result)
 		socket_unuse(result->deliveries[i].socket);
 	}
 	free(result->deliveries);
+	for (size_t i = 0; i < result->catch_up_count; i++)
+		catch_up_free(result->catch_ups[i]);
+	free(result->catch_ups);
 	while (result->answered) {
 		struct message *message = result->answered;
 		result->answered = message->next;

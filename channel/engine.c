@@ -381,6 +381,7 @@ engine_behind(struct engine *engine, struct socket *socket, int64_t position)
 {
 	(void)engine;
 	socket->behind = true;
+	socket->lagged = true;
 	socket->known = false;
 	socket->floor = lower(socket->floor, position + 1);
 }

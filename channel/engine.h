@@ -28,8 +28,9 @@ struct engine_limits {
 	int sockets;
 	int sockets_per_address;
 	int joins_per_socket;
-	size_t state_bytes; /* of one state as text */
-	size_t cache_bytes; /* of all states kept in memory, as text */
+	size_t state_bytes;    /* of one state as text */
+	size_t cache_bytes;    /* of all states kept in memory, as text */
+	size_t catch_up_bytes; /* of patches: fewer are sent one by one to a slow reader, too */
 	int64_t log_rows;
 	int64_t grace_ms; /* a socket that no worker lists is ended after this */
 	int64_t marks_ms; /* how far back a message may be sent again */
@@ -56,12 +57,14 @@ struct socket {
 	int join_count;          /* that have not ended */
 
 	/* Order: what it has been sent (docs/delivery.md) */
-	int64_t last;     /* the last commit that had bytes for it, if known */
-	bool known;       /* last is right, so units can follow it */
-	bool fill;        /* units after position are to be sent at the next commit */
-	int64_t position; /* the highest that it was reported at */
-	int64_t floor;    /* commits from here on may be needed to fill it; INT64_MAX: none */
-	bool behind;      /* its worker asked for a pause */
+	int64_t last;              /* the last commit that had bytes for it, if known */
+	bool known;                /* last is right, so units can follow it */
+	bool fill;                 /* units after position are to be sent at the next commit */
+	int64_t position;          /* the highest that it was reported at */
+	int64_t floor;             /* commits from here on may be needed to fill it; INT64_MAX: none */
+	bool behind;               /* its worker asked for a pause */
+	bool lagged;               /* it was behind: its fill may be a catch-up */
+	struct catch_up *catch_up; /* being made by the present fill; or NULL */
 
 	/* Messages: one at a time */
 	int64_t seen;            /* the highest number taken */
@@ -139,11 +142,28 @@ struct delivery {
 	bool by_link; /* even if it goes into an answer */
 };
 
-/* What a commit led to.  Deliveries rise by record for each socket. */
+/*
+ * In place of all units of a slow reader between after and cursor: their events, in order, and then the
+ * states as of cursor.  It repeats what the socket may have got of them by another way, so it fits it just
+ * at `after` (LINK_CATCH_UP); else its worker asks for another fill.
+ */
+struct catch_up {
+	struct socket *socket; /* in use */
+	int64_t after, cursor;
+	struct records {
+		struct record **at;
+		size_t count, room;
+	} events, states; /* rows that sent events; what a refresh would tell */
+	size_t bytes;     /* of the patches that it stands for */
+};
+
+/* What a commit led to.  Deliveries rise by record for each socket; catch-ups come after them. */
 struct commit_result {
 	struct delivery *deliveries;
 	size_t delivery_count;
 	size_t delivery_room;
+	struct catch_up **catch_ups;
+	size_t catch_up_count, catch_up_room;
 	struct message *answered; /* a list, in the order in which they were taken */
 	struct message *answered_last;
 };

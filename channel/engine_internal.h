@@ -7,6 +7,7 @@
  *   message.c    a message's way to its callback, and what it stages
  *   commit.c     staged things into one transaction, then into deliveries
  *   fill.c       what a socket lacks, from the log
+ *   catch_up.c   ... in few words, when it lags far behind
  *   restore.c    the start
  */
 #ifndef SEANCE_ENGINE_INTERNAL_H
@@ -220,6 +221,21 @@ void messages_run(struct engine *engine);                           /* those tha
 int64_t state_rows(const struct engine *engine);
 void message_answer(struct engine *engine, struct message *message, enum message_outcome outcome);
 void staged_release(struct staged *staged);
+
+/* --- catch_up.c --- */
+/* catch_up_begin - a socket that is to be filled after position may get it in few words */
+void catch_up_begin(struct socket *socket, int64_t position);
+/* catch_up_measure - a row that the socket lacks */
+void catch_up_measure(const struct store_record *row, struct socket *socket);
+/* catch_up_decide - all rows were measured: is it worth it?  Else it is dropped. */
+void catch_up_decide(struct engine *engine, struct socket *socket);
+/* catch_up_covers - is a row part of the socket's catch-up? */
+bool catch_up_covers(const struct socket *socket, int64_t number);
+/* catch_up_add - a row that is */
+void catch_up_add(struct socket *socket, struct record *record);
+/* catch_up_end - into the result; the socket has none afterwards */
+void catch_up_end(struct socket *socket, struct commit_result *result);
+void catch_up_free(struct catch_up *catch_up); /* NULL is accepted */
 
 /* --- fill.c --- */
 void record_find_state(struct engine *engine, struct record *record);

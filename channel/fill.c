@@ -20,9 +20,13 @@ newest_for(const struct socket *socket)
 	return newest;
 }
 
+struct fill;
+typedef void fill_fn(struct fill *fill, const struct store_record *row, struct socket *socket);
+
 struct fill {
 	struct engine *engine;
 	struct commit_result *result;
+	fill_fn *each;         /* for a row and a socket that lacks it */
 	struct record *record; /* the present row's copy, once it is needed */
 };
 
@@ -43,6 +47,14 @@ topic_of(const struct store_record *row, const struct socket *socket)
 }
 
 static void
+measure(struct fill *fill, const struct store_record *row, struct socket *socket)
+{
+	(void)fill;
+	if (socket->catch_up)
+		catch_up_measure(row, socket);
+}
+
+static void
 fill_one(struct fill *fill, const struct store_record *row, struct socket *socket)
 {
 	const char *topic = topic_of(row, socket);
@@ -52,6 +64,10 @@ fill_one(struct fill *fill, const struct store_record *row, struct socket *socke
 		fill->record = record_copy(row);
 		fill->record->topic = memory_strdup(topic);
 		record_find_state(fill->engine, fill->record);
+	}
+	if (catch_up_covers(socket, row->number)) {
+		catch_up_add(socket, fill->record);
+		return;
 	}
 	deliver(fill->result, fill->record, socket, socket->last)->by_link = socket->link && !socket->behind;
 	socket->last = row->number;
@@ -72,23 +88,27 @@ fill_row(void *context, const struct store_record *row)
 	struct instance *instance = NULL;
 	fill->record = NULL;
 	if (cause && lacks(cause, row->number))
-		fill_one(fill, row, cause);
+		fill->each(fill, row, cause);
 	if (row->kind == STORE_EVENT)
 		instance = table_find_number(fill->engine->instances_by_id, row->instance);
 	for (struct join *j = instance ? instance->joins : NULL; j; j = j->next_of_instance)
 		if (was_joined(j, row->number) && j->socket != cause && lacks(j->socket, row->number))
-			fill_one(fill, row, j->socket);
+			fill->each(fill, row, j->socket);
 	record_free(fill->record);
 	return true;
 }
 
 static void
-filled(struct socket *socket)
+filled(struct socket *socket, struct commit_result *result)
 {
+	if (socket->catch_up)
+		catch_up_end(socket, result);
 	socket->fill = false;
 	socket->known = !socket->behind;
-	if (!socket->behind)
+	if (!socket->behind) {
 		socket->floor = NOTHING_NEEDED;
+		socket->lagged = false;
+	}
 }
 
 static int64_t
@@ -103,6 +123,57 @@ begin_fill(struct socket *list)
 	return from;
 }
 
+/* Only over the link: an answer must hold the units that its message led to. */
+static bool
+may_catch_up(const struct engine *engine, const struct socket *socket)
+{
+	if (!socket->lagged || !socket->link || socket->behind)
+		return false;
+	for (const struct message *m = engine->answered; m; m = m->next)
+		if (m->socket == socket)
+			return false;
+	return true;
+}
+
+static enum store_status
+scan(struct engine *engine, int64_t from, struct fill *fill, fill_fn *each)
+{
+	fill->each = each;
+	return store_scan(engine->store, from, engine->last, fill_row, fill);
+}
+
+/* A reading of the log beforehand, for those that may be told in few words. */
+static enum store_status
+plan_catch_ups(struct engine *engine, struct socket *list, int64_t from, struct fill *fill)
+{
+	enum store_status status = STORE_OK;
+	bool any = false;
+	for (struct socket *s = list; s; s = s->next_fill) {
+		if (may_catch_up(engine, s)) {
+			catch_up_begin(s, s->position);
+			any = true;
+		}
+	}
+	if (any)
+		status = scan(engine, from, fill, measure);
+	for (struct socket *s = list; s && any; s = s->next_fill)
+		if (s->catch_up)
+			catch_up_decide(engine, s);
+	return status;
+}
+
+static void
+try_again(struct engine *engine, struct socket *list)
+{
+	engine_log(engine, "the log cannot be read: %s", store_message(engine->store));
+	engine->fill_retry_ms = clock_ms() + RETRY_MS;
+	engine->fills = list;
+	for (struct socket *s = list; s; s = s->next_fill) {
+		catch_up_free(s->catch_up);
+		s->catch_up = NULL;
+	}
+}
+
 /* One reading of the log serves all sockets that lack something. */
 void
 fill_sockets(struct engine *engine, struct commit_result *result)
@@ -115,16 +186,16 @@ fill_sockets(struct engine *engine, struct commit_result *result)
 	int64_t from = begin_fill(list);
 	enum store_status status = STORE_OK;
 	if (from < engine->last)
-		status = store_scan(engine->store, from, engine->last, fill_row, &fill);
+		status = plan_catch_ups(engine, list, from, &fill);
+	if (from < engine->last && status == STORE_OK)
+		status = scan(engine, from, &fill, fill_one);
 	if (status != STORE_OK) {
-		engine_log(engine, "the log cannot be read: %s", store_message(engine->store));
-		engine->fill_retry_ms = clock_ms() + RETRY_MS;
-		engine->fills = list;
+		try_again(engine, list);
 		return;
 	}
 	for (struct socket *s = list, *next; s; s = next) {
 		next = s->next_fill;
-		filled(s);
+		filled(s, result);
 	}
 }
 

@@ -131,6 +131,19 @@ groups_send(struct groups *groups, const struct record *record)
 	groups->count = 0;
 }
 
+/* --- a slow reader --- */
+
+static void
+catch_up_send(const struct catch_up *catch_up)
+{
+	const struct socket *socket = catch_up->socket;
+	struct buffer body = {0};
+	struct link_target target = {socket->handle, (uint64_t)catch_up->after, (uint64_t)catch_up->cursor};
+	phoenix_catch_up(&body, catch_up);
+	link_deliver(socket->link, LINK_CATCH_UP, &target, 1, body.at, body.len, catch_up->after + 1);
+	buffer_release(&body);
+}
+
 /* --- a commit's result --- */
 
 static void
@@ -172,6 +185,8 @@ deliver_result(struct server *server, struct commit_result *result, struct answe
 		if (last)
 			groups_send(&groups, delivery->record);
 	}
+	for (size_t i = 0; i < result->catch_up_count; i++)
+		catch_up_send(result->catch_ups[i]);
 	end_answers(result);
 	free(groups.at);
 }

@@ -338,10 +338,16 @@ add_leave(struct buffer *out, int format, const struct record *record, const cha
 	return 1 + add_ending(out, format, record, join_ref, "phx_close");
 }
 
+static const char *
+join_ref_for(const struct record *record, bool own)
+{
+	return own && record->row.join_ref ? record->row.join_ref : "null";
+}
+
 int
 phoenix_commit(struct buffer *out, int format, const struct record *record, bool own)
 {
-	const char *join_ref = own && record->row.join_ref ? record->row.join_ref : "null";
+	const char *join_ref = join_ref_for(record, own);
 	switch (record->row.kind) {
 	case STORE_EVENT:
 		return add_events(out, format, record, join_ref, own) + add_patch(out, format, record, join_ref);
@@ -355,6 +361,20 @@ phoenix_commit(struct buffer *out, int format, const struct record *record, bool
 		return add_ending(out, format, record, join_ref, "phx_error");
 	}
 	return 0;
+}
+
+void
+phoenix_catch_up(struct buffer *out, const struct catch_up *catch_up)
+{
+	const struct store_socket *socket = &catch_up->socket->row;
+	int format = (int)socket->format;
+	for (size_t i = 0; i < catch_up->events.count; i++) {
+		const struct record *record = catch_up->events.at[i];
+		bool own = record->row.socket == socket->id;
+		add_events(out, format, record, join_ref_for(record, own), own);
+	}
+	for (size_t i = 0; i < catch_up->states.count; i++)
+		phoenix_commit(out, format, catch_up->states.at[i], false);
 }
 
 /* --- answers without a commit --- */

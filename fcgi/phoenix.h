@@ -42,6 +42,9 @@ bool phoenix_parse(int format, bool binary, const char *bytes, size_t len, struc
  */
 int phoenix_commit(struct buffer *out, int format, const struct record *record, bool own);
 
+/* phoenix_catch_up - the frames of a catch-up for its socket */
+void phoenix_catch_up(struct buffer *out, const struct catch_up *catch_up);
+
 /* phoenix_outcome - the frames that answer a message which led to no commit; none for some outcomes */
 void phoenix_outcome(struct buffer *out, int format, const struct message *message);
 

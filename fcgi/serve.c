@@ -16,8 +16,10 @@
 
 #define MARKS_MS     60000 /* a message can be sent again for nginx's deadline of 30 s, and then some */
 #define LINK_OUT_MAX (64 * 1024 * 1024) /* bytes that may wait for a link */
-#define HOUSE_MS     1000
-#define FLUSH_MS     2000
+#define CATCH_UP \
+	4096 /* bytes of patches that a slow reader gets at least before it gets the state instead */
+#define HOUSE_MS 1000
+#define FLUSH_MS 2000
 
 /* --- a client's message --- */
 
@@ -235,6 +237,7 @@ open_engine(struct server *server, const struct serve_setup *setup)
 		.joins_per_socket = options->max_joins,
 		.state_bytes = options->state_bytes,
 		.cache_bytes = options->cache_bytes,
+		.catch_up_bytes = CATCH_UP,
 		.log_rows = options->log_rows,
 		.grace_ms = (int64_t)options->grace_s * 1000,
 		.marks_ms = MARKS_MS,

@@ -305,13 +305,16 @@ deliver_frame(const struct link_message *m)
 	const char *why = "out of memory";
 	struct seance_frame *frame;
 
-	if (m->opcode == LINK_EVENTS)
+	if (m->opcode == LINK_EVENTS || m->opcode == LINK_CATCH_UP)
 		frame = seance_events_frame(m->body, m->body_len, &why);
 	else
 		frame = seance_frame_message(m->opcode == LINK_TEXT ? WEBSOCKET_TEXT : WEBSOCKET_BINARY, m->body,
 		                             m->body_len);
-	if (frame == NULL)
+	if (frame == NULL) {
 		ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: delivery not possible: %s", why);
+		return NULL;
+	}
+	frame->catch_up = m->opcode == LINK_CATCH_UP;
 	return frame;
 }
 

@@ -71,7 +71,7 @@ take_deliver(struct fields *f, struct link_message *m)
 	m->batch = take_number(f, 8);
 	m->opcode = (uint8_t)take_number(f, 1);
 	m->target_count = (uint32_t)take_number(f, 4);
-	if (m->opcode < LINK_TEXT || m->opcode > LINK_EVENTS)
+	if (m->opcode < LINK_TEXT || m->opcode > LINK_CATCH_UP)
 		f->bad = 1;
 	m->targets = take_bytes(f, (size_t)m->target_count * LINK_TARGET_SIZE);
 	m->body_len = f->left;

@@ -79,9 +79,10 @@ enum link_kind { LINK_WEBSOCKET = 1, LINK_STREAM, LINK_WAIT };
 
 /*
  * What the body of DELIVER is: one text or binary message, or, for a unit of several frames,
- * any number of TEXT, BINARY (and at the end CLOSE) in the form of websocket_events.h.
+ * any number of TEXT, BINARY (and at the end CLOSE) in the form of websocket_events.h.  CATCH_UP is
+ * the same in place of all units between after and cursor: it fits a socket just at `after`.
  */
-enum link_opcode { LINK_TEXT = 1, LINK_BINARY = 2, LINK_EVENTS = 3 };
+enum link_opcode { LINK_TEXT = 1, LINK_BINARY, LINK_EVENTS, LINK_CATCH_UP };
 
 /* One socket that a delivery is for: its handle and the unit's (after, cursor). */
 struct link_target {

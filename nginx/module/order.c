@@ -71,18 +71,8 @@ write_bytes(struct seance_socket *s, struct seance_frame *frame, size_t from, si
 	}
 }
 
-static void
-write_unit(struct seance_socket *s, uint64_t cursor, struct seance_frame *frame)
-{
-	s->position = cursor;
-	s->refilling = 0;
-	write_bytes(s, frame, 0, frame->len, frame->messages);
-	if (s->state == SEANCE_OPEN && frame->close_code != 0)
-		seance_socket_close_written(s, frame->close_code);
-}
-
 /*
- * Past the bound all is dropped, and the program fills again.  Until something is written, what
+ * What is held back is dropped, and the program fills again.  Until something is written, what
  * cannot be written is dropped without asking again: it is part of that fill.
  */
 static void
@@ -92,6 +82,24 @@ overflow(struct seance_socket *s)
 	s->refilling = 1;
 	seance_link_behind(s->conf->link, s);
 	seance_link_drained(s->conf->link, s);
+}
+
+/*
+ * A unit whose time has come, and which is not past.  One that stands for several would repeat what the
+ * socket has got of them by another way: the program is to fill again from where it is now.
+ */
+static void
+write_unit(struct seance_socket *s, uint64_t after, uint64_t cursor, struct seance_frame *frame)
+{
+	if (frame->catch_up && after != s->position) {
+		overflow(s);
+		return;
+	}
+	s->position = cursor;
+	s->refilling = 0;
+	write_bytes(s, frame, 0, frame->len, frame->messages);
+	if (s->state == SEANCE_OPEN && frame->close_code != 0)
+		seance_socket_close_written(s, frame->close_code);
 }
 
 static void
@@ -128,7 +136,7 @@ settle_held(struct seance_socket *s)
 	s->held = unit->next;
 	s->held_count--;
 	if (unit->cursor > s->position)
-		write_unit(s, unit->cursor, unit->frame);
+		write_unit(s, unit->after, unit->cursor, unit->frame);
 	seance_frame_unref(unit->frame);
 	free(unit);
 	return 1;
@@ -223,6 +231,6 @@ seance_socket_deliver(struct seance_socket *s, uint64_t after, uint64_t cursor,
 		hold_back(s, after, cursor, frame);
 		return;
 	}
-	write_unit(s, cursor, frame);
+	write_unit(s, after, cursor, frame);
 	seance_order_settle(s);
 }

@@ -22,6 +22,7 @@ seance_frame_new(size_t size)
 	frame->len = size;
 	frame->messages = 0;
 	frame->close_code = 0;
+	frame->catch_up = 0;
 	return frame;
 }
 

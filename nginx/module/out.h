@@ -11,8 +11,9 @@
 struct seance_frame {
 	ngx_uint_t refs;
 	size_t len;
-	uint32_t messages;   /* data messages in it */
-	uint16_t close_code; /* of the CLOSE that it ends with; 0 when none */
+	uint32_t messages;     /* data messages in it */
+	uint16_t close_code;   /* of the CLOSE that it ends with; 0 when none */
+	unsigned catch_up : 1; /* in place of several units: fits a socket just at its `after` */
 	u_char data[];
 };
 

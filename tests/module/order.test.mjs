@@ -254,6 +254,38 @@ test('a reader that is too slow for answers: 1013', using({ hold: 'seance_buffer
 	assert.match(s.nginx.log(), /websocket a ended: code 1013/)
 }))
 
+test('a catch-up, in place of several units: written just at `after`, waited for, past, or asked for anew', using({}, async s => {
+	const c = await s.open('a')
+	const catchUp = (after, cursor, body) => s.link.stream.deliver([['a', after, cursor]], text(body), 4)
+	const told = () => s.link.stream.messages.filter(m => m.type === 'BEHIND' || m.type === 'DRAINED').map(m => [m.type, m.position])
+	catchUp(0, 5, 'all to 5')
+	assert.equal(await c.nextText(), 'all to 5')
+	catchUp(2, 5, 'past')
+	catchUp(6, 9, 'early')                    // waits for what leads to 6
+	await settled(s)
+	assert.equal(c.frames.length, 0)
+	s.link.stream.unit('a', 5, 6)
+	await c.count(2)
+	assert.deepEqual(c.texts(), ['u6', 'early'])
+	c.frames.length = 0
+	assert.deepEqual(told(), [])
+	s.link.stream.unit('a', 9, 10)
+	catchUp(9, 12, 'would repeat 10')         // at once
+	await settled(s)
+	assert.deepEqual(c.texts(), ['u10'])
+	assert.deepEqual(told(), [['BEHIND', 10], ['DRAINED', 10]])
+	catchUp(10, 12, 'all to 12')
+	catchUp(13, 16, 'would repeat 14')        // once it had waited
+	s.link.stream.unit('a', 16, 17, 'dropped with it')
+	s.link.stream.unit('a', 12, 14)
+	await until(() => told().length === 4, 'asked anew')
+	assert.deepEqual(told().slice(2), [['BEHIND', 14], ['DRAINED', 14]])
+	catchUp(14, 16, 'all to 16')
+	s.link.stream.unit('a', 16, 17)
+	await c.count(5)
+	assert.deepEqual(c.texts(), ['u10', 'all to 12', 'u14', 'all to 16', 'u17'])
+}))
+
 // Order as a property: random commits, each of which reaches the socket by answer or by link,
 // with delays, twice now and then, and through breaks of the link and of requests.
 for (const bound of [0, 1, 2, 64]) {

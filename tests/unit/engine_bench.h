@@ -306,8 +306,10 @@ bench_link(struct bench *b, int i, int n)
 			way->units_last = NULL;
 		way->unit_count--;
 		unit->next = NULL;
-		if (gateway_unit(&b->g[i], unit)) {
+		gateway_unit(&b->g[i], unit);
+		if (b->g[i].asks) {
 			struct socket *socket = engine_find(b->engine, b->g[i].token);
+			b->g[i].asks = false;
 			way->overflows++;
 			engine_behind(b->engine, socket, b->g[i].position);
 			engine_drained(b->engine, socket, b->g[i].position);

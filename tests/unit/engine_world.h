@@ -99,6 +99,8 @@ world_event(struct seance_call *call, const char *event, json_object *payload, j
 		return world_add(call, payload, state);
 	if (strcmp(event, "set") == 0)
 		return seance_set_state(call, json_object_get(payload));
+	if (strcmp(event, "clear") == 0)
+		return seance_set_state(call, seance_json("{\"count\":0,\"ids\":[]}"));
 	if (strcmp(event, "quiet") == 0)
 		return SEANCE_OK;
 	if (strcmp(event, "assign") == 0)
@@ -171,6 +173,7 @@ world_limits(void)
 		.joins_per_socket = 100,
 		.state_bytes = 10000000,
 		.cache_bytes = 100000000,
+		.catch_up_bytes = 4096,
 		.log_rows = 100000,
 		.grace_ms = 3600000,
 		.marks_ms = 3600000,
@@ -190,6 +193,8 @@ struct client_join {
 	json_object *state;
 	int64_t version;
 	int patches;
+	json_object *pushed; /* events that came: id -> how often */
+	size_t base;         /* ids in the state before its first event could come */
 };
 
 struct client {
@@ -225,6 +230,35 @@ client_trouble(struct client *client, const char *what, json_object *frame)
 	snprintf(client->trouble_frame, sizeof(client->trouble_frame), "%s", json_text(frame, NULL));
 }
 
+static size_t
+client_ids(const struct client_join *join)
+{
+	json_object *ids = world_get(join->state, "ids");
+	return ids ? json_object_array_length(ids) : 0;
+}
+
+/* Events that came before the state, or have been cleared, are not looked for. */
+static void
+client_base(struct client_join *join)
+{
+	size_t ids = client_ids(join);
+	if (!join->joined || ids < join->base)
+		join->base = ids;
+}
+
+static void
+client_pushed(struct client_join *join, json_object *payload)
+{
+	const char *name = world_text(payload, "name");
+	const char *id = json_text(world_get(payload, "detail"), NULL);
+	if (!name || strcmp(name, "pushed") != 0)
+		return;
+	if (!join->pushed)
+		join->pushed = json_object_new_object();
+	int64_t before = json_object_get_int64(world_get(join->pushed, id));
+	json_object_object_add(join->pushed, id, json_object_new_int64(before + 1));
+}
+
 static void
 client_state(struct client *client, struct client_join *join, json_object *frame, json_object *payload)
 {
@@ -233,6 +267,7 @@ client_state(struct client *client, struct client_join *join, json_object *frame
 	json_object_put(join->state);
 	join->state = json_copy(world_get(payload, "state"));
 	join->version = json_object_get_int64(world_get(payload, "version"));
+	client_base(join);
 	join->joined = true;
 }
 
@@ -251,6 +286,7 @@ client_patch(struct client *client, struct client_join *join, json_object *frame
 	}
 	if (!patch_apply(&join->state, world_get(payload, "operations")))
 		client_trouble(client, "a patch that cannot be applied", frame);
+	client_base(join);
 	join->version = version;
 	join->patches++;
 }
@@ -299,6 +335,8 @@ client_frame(struct client *client, const char *text, size_t len)
 		client_state(client, join, frame, payload);
 	} else if (strcmp(event, "seance:patch") == 0) {
 		client_patch(client, join, frame, payload);
+	} else if (strcmp(event, "seance:event") == 0) {
+		client_pushed(join, payload);
 	} else if (strcmp(event, "phx_close") == 0 || strcmp(event, "phx_error") == 0 ||
 	           strcmp(event, "seance:error") == 0) {
 		if (current)
@@ -311,6 +349,7 @@ client_frame(struct client *client, const char *text, size_t len)
 struct unit {
 	int64_t after, cursor;
 	struct buffer body; /* websocket_events */
+	bool catch_up;
 	struct unit *next;
 };
 
@@ -339,6 +378,7 @@ struct gateway {
 	struct unit *held; /* by after */
 	int held_count, held_max;
 	bool refilling;
+	bool asks;   /* behind and drained are to be sent */
 	bool behind; /* the client reads slowly */
 	bool closed; /* by the program */
 
@@ -389,6 +429,14 @@ gateway_drop_held(struct gateway *g)
 	g->held_count = 0;
 }
 
+static void
+gateway_overflow(struct gateway *g)
+{
+	gateway_drop_held(g);
+	g->refilling = true;
+	g->asks = true;
+}
+
 /* Taken: a unit whose time has come, or is past. */
 static void
 gateway_take(struct gateway *g, struct unit *unit)
@@ -397,7 +445,9 @@ gateway_take(struct gateway *g, struct unit *unit)
 		printf("# %.6s at %d: unit (%d, %d) %s: %.300s\n", g->token, (int)g->position, (int)unit->after,
 		       (int)unit->cursor, unit->cursor > g->position ? "written" : "dropped",
 		       buffer_text(&unit->body));
-	if (unit->cursor > g->position) {
+	if (unit->catch_up && unit->cursor > g->position && unit->after != g->position) {
+		gateway_overflow(g);
+	} else if (unit->cursor > g->position) {
 		gateway_write(g, unit->body.at, unit->body.len);
 		g->position = unit->cursor;
 		g->refilling = false;
@@ -453,34 +503,31 @@ gateway_settle(struct gateway *g)
 	}
 }
 
-/* A unit from the link.  true: past the bound, behind and drained are to be sent. */
-static bool
+/* A unit from the link. */
+static void
 gateway_unit(struct gateway *g, struct unit *unit)
 {
 	struct unit **place = &g->held;
 	if (g->closed || g->behind || unit->cursor <= g->position) {
 		unit_free(unit);
-		return false;
+		return;
 	}
 	if (unit->after <= g->position) {
 		gateway_take(g, unit);
 		gateway_settle(g);
-		return false;
+		return;
 	}
 	if (g->refilling || g->held_count >= g->held_max) {
-		bool overflow = !g->refilling;
 		unit_free(unit);
-		if (overflow)
-			gateway_drop_held(g);
-		g->refilling = true;
-		return overflow;
+		if (!g->refilling)
+			gateway_overflow(g);
+		return;
 	}
 	while (*place && (*place)->after <= unit->after)
 		place = &(*place)->next;
 	unit->next = *place;
 	*place = unit;
 	g->held_count++;
-	return false;
 }
 
 static void
@@ -498,8 +545,10 @@ gateway_release(struct gateway *g)
 	if (g->answer)
 		request_free(g->answer);
 	free(g->frame);
-	for (int i = 0; i < g->client.join_count; i++)
+	for (int i = 0; i < g->client.join_count; i++) {
 		json_object_put(g->client.joins[i].state);
+		json_object_put(g->client.joins[i].pushed);
+	}
 	json_object_put(g->client.frames);
 	*g = (struct gateway){0};
 }
@@ -612,6 +661,16 @@ world_deliver(struct engine *engine, struct commit_result *result, const struct 
 		unit_free(unit);
 		if (!answered && !socket->ended)
 			engine_undelivered(engine, delivery);
+	}
+	for (size_t i = 0; i < result->catch_up_count; i++) {
+		const struct catch_up *catch_up = result->catch_ups[i];
+		struct unit *unit = memory_zeroed(1, sizeof(*unit));
+		unit->after = catch_up->after;
+		unit->cursor = catch_up->cursor;
+		unit->catch_up = true;
+		phoenix_catch_up(&unit->body, catch_up);
+		if (!ways->link(ways->context, catch_up->socket, unit))
+			unit_free(unit);
 	}
 	for (struct message *m = result->answered; m; m = m->next) {
 		struct request *request = m->request;

@@ -1,0 +1,118 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+#include "json.h"
+#include "memory.h"
+
+static void
+records_add(struct records *records, struct record *record)
+{
+	records->at = memory_grow(records->at, records->count, &records->room, sizeof(struct record *));
+	records->at[records->count++] = record;
+}
+
+static void
+records_release(struct records *records)
+{
+	for (size_t i = 0; i < records->count; i++)
+		record_free(records->at[i]);
+	free(records->at);
+}
+
+void
+catch_up_free(struct catch_up *catch_up)
+{
+	if (!catch_up)
+		return;
+	records_release(&catch_up->events);
+	records_release(&catch_up->states);
+	socket_unuse(catch_up->socket);
+	free(catch_up);
+}
+
+static void
+give_up(struct socket *socket)
+{
+	catch_up_free(socket->catch_up);
+	socket->catch_up = NULL;
+}
+
+void
+catch_up_begin(struct socket *socket, int64_t position)
+{
+	struct catch_up *catch_up = memory_zeroed(1, sizeof(*catch_up));
+	socket_use(socket);
+	catch_up->socket = socket;
+	catch_up->after = catch_up->cursor = position;
+	socket->catch_up = catch_up;
+}
+
+/* Joins, leaves and the like stay what they are: what is caught up with comes after the last of them. */
+void
+catch_up_measure(const struct store_record *row, struct socket *socket)
+{
+	struct catch_up *catch_up = socket->catch_up;
+	catch_up->cursor = row->number;
+	if (row->kind != STORE_EVENT) {
+		catch_up->after = row->number;
+		catch_up->bytes = 0;
+	} else if (row->operations) {
+		catch_up->bytes += strlen(row->operations);
+	}
+}
+
+/* Its state, as the newest row says; false when it cannot be told now. */
+static bool
+add_state(struct engine *engine, struct catch_up *catch_up, const struct join *join)
+{
+	struct instance *instance = join->instance;
+	size_t len;
+	if (instance->busy || instance->stale || instance->staged || !instance_load(engine, instance))
+		return false;
+	struct record *record = record_new(STORE_REFRESH);
+	record->topic = memory_strdup(join->topic);
+	record->row.revision = instance->row.revision;
+	record->row.version = instance->row.version;
+	record_set(&record->row.state, json_text(instance->edit.document, &len));
+	records_add(&catch_up->states, record);
+	if (len > catch_up->bytes)
+		return false;
+	catch_up->bytes -= len;
+	return true;
+}
+
+void
+catch_up_decide(struct engine *engine, struct socket *socket)
+{
+	struct catch_up *catch_up = socket->catch_up;
+	bool worth = catch_up->bytes >= engine->limits.catch_up_bytes;
+	for (struct join *join = socket->joins; join && worth; join = join->next_of_socket)
+		if (!join->ended && join->instance && join->instance->row.last_commit > catch_up->after)
+			worth = add_state(engine, catch_up, join);
+	if (!worth)
+		give_up(socket);
+}
+
+bool
+catch_up_covers(const struct socket *socket, int64_t number)
+{
+	return socket->catch_up && number > socket->catch_up->after;
+}
+
+void
+catch_up_add(struct socket *socket, struct record *record)
+{
+	if (record->row.events)
+		records_add(&socket->catch_up->events, record_use(record));
+}
+
+void
+catch_up_end(struct socket *socket, struct commit_result *result)
+{
+	result->catch_ups = memory_grow(result->catch_ups, result->catch_up_count, &result->catch_up_room,
+	                                sizeof(struct catch_up *));
+	result->catch_ups[result->catch_up_count++] = socket->catch_up;
+	socket->last = socket->catch_up->cursor;
+	socket->catch_up = NULL;
+}
