@@ -34,6 +34,13 @@ seance_link_init(struct seance_link *link)
 	link->tick.handler = tick;
 	link->tick.data = &link->dummy;
 	link->tick.cancelable = 1;
+	link->shut = seance_link_none(link);
+}
+
+ngx_uint_t
+seance_link_none(const struct seance_link *link)
+{
+	return link->name.len == 0;
 }
 
 /* work goes on after the events at hand: what they add goes out in one write */

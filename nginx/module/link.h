@@ -23,7 +23,10 @@ enum seance_link_state {
 	SEANCE_LINK_READY
 };
 
-/* One for each seance_link.  Made with the configuration, filled by each worker. */
+/*
+ * One for each seance_link, and one without a name for locations that hold without a link.  Made
+ * with the configuration, filled by each worker.
+ */
 struct seance_link {
 	ngx_str_t name;
 	ngx_str_t path; /* for the log; data is NULL until seance_link names it */
@@ -48,15 +51,18 @@ struct seance_link {
 	unsigned eof : 1;                               /* no more will come: what has come is worked off */
 	unsigned broken : 1;                            /* nothing can be sent any more */
 	unsigned kept : 1;                              /* an exiting worker must not go yet */
-	unsigned shut : 1; /* the worker's time is over: nothing is told any more */
-	unsigned lost : 1; /* its loss was logged */
+	unsigned shut : 1;                              /* no stream any more, or ever: nothing is told */
+	unsigned lost : 1;                              /* its loss was logged */
 };
 
 /* seance_count - adds to a count of a link */
 #define seance_count(link, what, n) ((link)->counts[LINK_COUNT_##what] += (n))
 
-/* seance_link_init - an unconnected link of memory that is all zero but for name, path, address */
+/* seance_link_init - an unconnected link of memory that is all zero but for its name */
 void seance_link_init(struct seance_link *link);
+
+/* seance_link_none - whether it stands for having none: the program hears of a socket by its requests alone */
+ngx_uint_t seance_link_none(const struct seance_link *link);
 
 /* seance_link_start - connects, unless that is so or is going to be */
 void seance_link_start(struct seance_link *link);

@@ -1,7 +1,6 @@
 #include "message.h"
 #include "fcgi_record.h"
 #include "socket.h"
-#include "websocket_events.h"
 
 #define POSITION     "SEANCE_POSITION"
 #define POSITION_LEN (sizeof POSITION - 1)
@@ -77,38 +76,61 @@ write_params(u_char *p, struct seance_message *message, const struct pairs *pair
 	return fcgi_stream_end(&stream);
 }
 
+/* An event in its parts: a line, and unless that is all, bytes and CRLF. */
+struct event {
+	u_char line[EVENTS_HEAD_MAX];
+	size_t line_len;
+	const u_char *data;
+	size_t len;
+	size_t end_len;
+};
+
+static void
+event_init(struct event *event, enum events_type type, const u_char *data, size_t len)
+{
+	ngx_uint_t bare = len == 0 && type != EVENTS_TEXT && type != EVENTS_BINARY;
+
+	event->line_len = bare ? events_bare(event->line, type) : events_head(event->line, type, len);
+	event->data = data;
+	event->len = len;
+	event->end_len = bare ? 0 : 2;
+}
+
 static u_char *
-write_event(u_char *p, const u_char *head, size_t head_len, const u_char *data, size_t len)
+write_event(u_char *p, const struct event *event)
 {
 	struct fcgi_stream stream;
 
 	fcgi_stream_begin(&stream, FCGI_STDIN, p);
-	fcgi_stream_put(&stream, head, head_len);
-	fcgi_stream_put(&stream, data, len);
-	fcgi_stream_put(&stream, CRLF, 2);
+	fcgi_stream_put(&stream, event->line, event->line_len);
+	fcgi_stream_put(&stream, event->data, event->len);
+	fcgi_stream_put(&stream, CRLF, event->end_len);
 	return fcgi_stream_end(&stream);
 }
 
 struct seance_message *
-seance_message_new(struct seance_socket *s, ngx_uint_t binary, const u_char *data, size_t len)
+seance_message_new(struct seance_socket *s, enum events_type type, const u_char *data, size_t len)
 {
-	u_char head[EVENTS_HEAD_MAX], *p;
-	size_t head_len = events_head(head, binary ? EVENTS_BINARY : EVENTS_TEXT, len);
-	size_t content = head_len + len + 2;
+	uint64_t number = type == EVENTS_OPEN ? 0 : s->number + 1;
 	struct seance_message *message;
+	struct event event;
 	struct pairs pairs;
+	size_t content;
+	u_char *p;
 
-	collect(&pairs, s, s->number + 1, content);
+	event_init(&event, type, data, len);
+	content = event.line_len + event.len + event.end_len;
+	collect(&pairs, s, number, content);
 	message =
 		malloc(sizeof *message + FCGI_BEGIN_SIZE + fcgi_stream_size(s->params_len + pairs_size(&pairs)) +
 	           FCGI_NUMBER_SIZE(POSITION_LEN) + fcgi_stream_size(content));
 	if (message == NULL)
 		return NULL;
 	message->next = NULL;
-	message->number = ++s->number;
+	message->number = s->number = number;
 	p = fcgi_begin(message->data);
 	p = write_params(p, message, &pairs, s);
-	p = write_event(p, head, head_len, data, len);
+	p = write_event(p, &event);
 	message->job.data = message->data;
 	message->job.len = p - message->data;
 	message->job.owner = s;

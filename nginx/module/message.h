@@ -1,29 +1,29 @@
 /*
- * message - one message of a client as the FastCGI request that carries it
+ * message - one message of a client, or another event, as the FastCGI request that carries it
  */
 #ifndef SEANCE_MESSAGE_H
 #define SEANCE_MESSAGE_H
 
 #include "pool.h"
+#include "websocket_events.h"
 
 struct seance_socket;
 
 struct seance_message {
 	struct seance_job job;
 	struct seance_message *next; /* behind it in its socket's queue */
-	uint64_t number;             /* from 1, without gaps */
+	uint64_t number;             /* from 1, without gaps; OPEN is 0 */
 	u_char *position;            /* the record that is written anew for each attempt */
 	u_char data[];
 };
 
 /*
- * seance_message_new - encodes a message; its number is the socket's next
+ * seance_message_new - encodes an event; its number is the socket's next, but 0 for OPEN
  *
- * binary    Whether it is a BINARY event, else TEXT.
  * data      Borrowed.
  * Returns   A new message, to be freed with free; NULL without memory.
  */
-struct seance_message *seance_message_new(struct seance_socket *socket, ngx_uint_t binary,
+struct seance_message *seance_message_new(struct seance_socket *socket, enum events_type type,
                                           const u_char *data, size_t len);
 
 /* seance_message_place - writes the socket's present position into the request */

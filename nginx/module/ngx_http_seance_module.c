@@ -492,7 +492,7 @@ seance_address(ngx_str_t *value, struct sockaddr_un *address, ngx_str_t *name)
 	return NULL;
 }
 
-/* The link of a name; made when it is not there yet, so that it may be defined later. */
+/* The link of a name, or the one without; made when it is not there yet, so that it may be defined later. */
 static struct seance_link *
 find_link(ngx_conf_t *cf, ngx_str_t *name)
 {
@@ -517,8 +517,11 @@ static char *
 set_link(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
 	ngx_str_t *value = cf->args->elts;
-	struct seance_link *link = find_link(cf, &value[1]);
+	struct seance_link *link;
 
+	if (value[1].len == 0)
+		return "needs a name";
+	link = find_link(cf, &value[1]);
 	if (link == NULL)
 		return NGX_CONF_ERROR;
 	if (link->path.data != NULL)
@@ -530,12 +533,12 @@ static char *
 set_hold(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
 	struct seance_conf *location = conf;
-	ngx_str_t *value = cf->args->elts;
+	ngx_str_t *value = cf->args->elts, none = ngx_null_string;
 	ngx_http_core_loc_conf_t *clcf;
 
 	if (location->link != NULL)
 		return "is duplicate";
-	location->link = find_link(cf, &value[1]);
+	location->link = find_link(cf, cf->args->nelts > 1 ? &value[1] : &none);
 	if (location->link == NULL)
 		return NGX_CONF_ERROR;
 	clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -676,7 +679,7 @@ init_main_conf(ngx_conf_t *cf, void *conf)
 	struct seance_link **links = main->links.elts;
 
 	for (ngx_uint_t i = 0; i < main->links.nelts; i++) {
-		if (links[i]->path.data == NULL) {
+		if (links[i]->path.data == NULL && !seance_link_none(links[i])) {
 			ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "no \"seance_link\" is named \"%V\"",
 			              &links[i]->name);
 			return NGX_CONF_ERROR;
@@ -695,8 +698,8 @@ init_main_conf(ngx_conf_t *cf, void *conf)
 static ngx_command_t commands[] = {
 	{ngx_string("seance_link"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE2, set_link, NGX_HTTP_MAIN_CONF_OFFSET,
      0, NULL},
-	{ngx_string("seance_hold"), NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set_hold, NGX_HTTP_LOC_CONF_OFFSET,
-     0, NULL},
+	{ngx_string("seance_hold"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS | NGX_CONF_TAKE1, set_hold,
+     NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
 	{ngx_string("seance_pass"), ANYWHERE | NGX_CONF_TAKE1, set_pass, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
 	{ngx_string("seance_param"), ANYWHERE | NGX_CONF_TAKE2, set_param, NGX_HTTP_LOC_CONF_OFFSET, 0,
      NULL},

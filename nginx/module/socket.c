@@ -200,7 +200,7 @@ count_end(struct seance_socket *s)
 		seance_count(link, CLOSED_PROTOCOL, 1);
 }
 
-/* All is over: the program is told, and the memory goes. */
+/* All is over: a program with a link is told, and the memory goes. */
 static void
 end(struct seance_socket *s)
 {
@@ -232,7 +232,7 @@ is_late(const struct seance_socket *s)
 	return ngx_current_msec - s->started >= s->conf->deadline;
 }
 
-/* A message is sent (again) only for a socket that is open, or that its client closed in good order. */
+/* A message is sent (again) only for a socket that is open, or when it is the rest of one. */
 static ngx_int_t
 message_prepare(struct seance_job *job)
 {
@@ -326,6 +326,46 @@ message_done(struct seance_job *job, enum seance_outcome outcome, const u_char *
 		look_soon(s);
 }
 
+/* A program without a link is told by messages, too, that a socket is there, and that it has ended. */
+
+static void
+tell_open(struct seance_socket *s)
+{
+	struct seance_message *message;
+
+	if (!seance_link_none(s->conf->link))
+		return;
+	message = seance_message_new(s, EVENTS_OPEN, NULL, 0);
+	if (message == NULL) {
+		close_text(s, WEBSOCKET_INTERNAL_ERROR, "");
+		return;
+	}
+	s->told_open = 1;
+	send_message(s, message);
+}
+
+/* Returns whether a message was sent; the socket ends when that has ended. */
+static ngx_uint_t
+tell_end(struct seance_socket *s)
+{
+	const u_char code[2] = {s->code >> 8, s->code & 255};
+	struct seance_message *message;
+
+	if (!s->told_open)
+		return 0;
+	s->told_open = 0;
+	if (s->peer_closed)
+		message =
+			seance_message_new(s, EVENTS_CLOSE, code, s->code != WEBSOCKET_NO_CODE ? sizeof code : 0);
+	else
+		message = seance_message_new(s, EVENTS_DISCONNECT, NULL, 0);
+	if (message == NULL)
+		return 0;
+	s->finishing = 1;
+	send_message(s, message);
+	return 1;
+}
+
 /* Frames from the client */
 
 static void
@@ -334,7 +374,8 @@ got_message(struct seance_socket *s, const struct websocket_event *event)
 	struct seance_message *message;
 
 	seance_count(s->conf->link, MESSAGES_IN, 1);
-	message = seance_message_new(s, event->type == WEBSOCKET_GOT_BINARY, event->data, event->len);
+	message = seance_message_new(s, event->type == WEBSOCKET_GOT_BINARY ? EVENTS_BINARY : EVENTS_TEXT,
+	                             event->data, event->len);
 	websocket_drop(&s->parser);
 	if (message == NULL) {
 		close_text(s, WEBSOCKET_INTERNAL_ERROR, "");
@@ -715,6 +756,8 @@ let_request_go(struct seance_socket *s)
 		return;
 	}
 	check_closed(s);
+	if (s->state == SEANCE_OPEN)
+		tell_open(s);
 	if (s->state != SEANCE_GONE)
 		read_frames(s);
 }
@@ -755,7 +798,7 @@ look(ngx_event_t *ev)
 			continue;
 		}
 		give_connection_back(s);
-		if (s->message == NULL && s->waiting == NULL)
+		if (s->message == NULL && s->waiting == NULL && !tell_end(s))
 			end(s);
 	}
 }

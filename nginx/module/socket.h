@@ -51,7 +51,8 @@ struct seance_socket {
 	unsigned behind : 1;      /* too much waits outwards: units of the link are dropped */
 	unsigned refilling : 1;   /* held-back units were dropped: the program sends them anew */
 	unsigned restate : 1;     /* the link has yet to tell behind and drained */
-	unsigned finishing : 1;   /* closed by the client: what it sent before is still run */
+	unsigned finishing : 1;   /* not open, but what was to be sent before is sent still */
+	unsigned told_open : 1;   /* OPEN was sent, and CLOSE or DISCONNECT is to follow */
 	unsigned peer_closed : 1; /* its CLOSE has come */
 	unsigned deaf : 1;        /* what comes is not parsed any more */
 	unsigned listed : 1;      /* todo is in the list */

@@ -98,21 +98,40 @@ events_decode(const uint8_t *buf, size_t len, struct events_event *event)
 	return (long)(head + event->len + 2);
 }
 
+static size_t
+write_name(uint8_t *out, enum events_type type)
+{
+	memcpy(out, names[type].name, names[type].len);
+	return names[type].len;
+}
+
+static size_t
+write_line_end(uint8_t *out)
+{
+	memcpy(out, "\r\n", 2);
+	return 2;
+}
+
+size_t
+events_bare(uint8_t *out, enum events_type type)
+{
+	size_t at = write_name(out, type);
+
+	return at + write_line_end(out + at);
+}
+
 size_t
 events_head(uint8_t *out, enum events_type type, size_t len)
 {
-	size_t at = names[type].len;
+	size_t at = write_name(out, type);
 	int shift = 60;
 
-	memcpy(out, names[type].name, at);
 	out[at++] = ' ';
 	while (shift > 0 && ((uint64_t)len >> shift & 15) == 0)
 		shift -= 4;
 	for (; shift >= 0; shift -= 4)
 		out[at++] = (uint8_t) "0123456789abcdef"[(uint64_t)len >> shift & 15];
-	out[at++] = '\r';
-	out[at++] = '\n';
-	return at;
+	return at + write_line_end(out + at);
 }
 
 /* A decimal number up to max; moves *at behind it.  Returns -1 when there is none or it is too big. */

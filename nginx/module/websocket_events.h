@@ -46,6 +46,14 @@ long events_decode(const uint8_t *buf, size_t len, struct events_event *event);
  */
 size_t events_head(uint8_t *out, enum events_type type, size_t len);
 
+/*
+ * events_bare - writes an event that has no content; neither TEXT nor BINARY
+ *
+ * out       Room for EVENTS_HEAD_MAX bytes.
+ * Returns   bytes written.
+ */
+size_t events_bare(uint8_t *out, enum events_type type);
+
 /* One entry of the answer's header Seance-Order: the next `count` events are the unit (after, cursor). */
 struct events_order {
 	uint64_t after;

@@ -46,6 +46,11 @@ write_and_read(const struct events_event *event)
 	must(events_decode(out, at + event->len + 2, &again) == (long)(at + event->len + 2));
 	must(again.type == event->type && again.len == event->len);
 	must(event->len == 0 || memcmp(again.data, event->data, event->len) == 0);
+	if (event->data == NULL) {
+		at = events_bare(out, event->type);
+		must(events_decode(out, at, &again) == (long)at && again.type == event->type &&
+		     again.data == NULL);
+	}
 	free(out);
 }
 

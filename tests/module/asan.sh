@@ -11,5 +11,5 @@ export NGINX_PRELOAD; NGINX_PRELOAD=$(gcc -print-file-name=libasan.so)
 # shellcheck disable=SC2016
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:exitcode=99:fast_unwind_on_malloc=1
 export LSAN_OPTIONS=suppressions=$here/asan.supp:print_suppressions=0
-[ "${1:-}" != --tests ] || exec node --test "$here"/{handshake,frames,resend,link,order,life}.test.mjs
+[ "${1:-}" != --tests ] || exec node --test "$here"/{handshake,frames,resend,link,order,events,life}.test.mjs
 exec node "$here/vanish.mjs" "$@"

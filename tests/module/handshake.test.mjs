@@ -182,6 +182,8 @@ const conf = (location, http = 'seance_link a unix:/x;') => `http { ${http} serv
 for (const [name, text, want] of [
 	['all directives', conf('seance_hold a; seance_pass unix:/p; seance_connections 8; seance_message_size 1k; seance_idle_timeout 5s; seance_deadline 1s; seance_queue 0; seance_buffer 1k; seance_buffer_limit 2k; seance_held_back 0; seance_close_timeout 1s; seance_param A $uri;'), true],
 	['seance_link after its use', `http { server { location /h/ { internal; seance_hold b; seance_pass unix:/p; } } seance_link b unix:/x; }`, true],
+	['no link', conf('seance_hold; seance_pass unix:/p;', ''), true],
+	['a link without a name', conf('seance_hold; seance_pass unix:/p;', 'seance_link "" unix:/x;'), /needs a name/],
 	['inherited settings', `http { seance_link a unix:/x; seance_pass unix:/p; seance_param A b; server { location /h/ { internal; seance_hold a; } } }`, true],
 	['an unknown link', conf('seance_hold b; seance_pass unix:/p;'), /no "seance_link" is named "b"/],
 	['no seance_pass', conf('seance_hold a;'), /needs "seance_pass"/],

@@ -64,6 +64,7 @@ const defaults = {
 	http: '',        // in http {}
 	server: '',      // in server {}
 	hold: '',        // in the module's location
+	held: 'main',    // the link that it holds for; '' for none
 	connect: '',     // in the location that leads to the program
 	processes: 1,
 	connections: 4096,
@@ -103,7 +104,7 @@ http {
 			fastcgi_param REMOTE_ADDR $remote_addr;
 			${p.connect}
 		}
-		location /_hold/ { internal; seance_hold main; seance_pass unix:${program}; ${p.hold} }
+		location /_hold/ { internal; seance_hold ${p.held}; seance_pass unix:${program}; ${p.hold} }
 	}
 }`
 	}

@@ -50,6 +50,8 @@ test_head(void)
 		ok(n == strlen(want) && memcmp(out, want, n) == 0, "head of %zu bytes", lens[i]);
 	}
 	ok(events_head(out, EVENTS_DISCONNECT, SIZE_MAX) <= EVENTS_HEAD_MAX, "the longest head fits");
+	ok(events_bare(out, EVENTS_OPEN) == 6 && memcmp(out, "OPEN\r\n", 6) == 0,
+	   "an event without content");
 }
 
 static long
