@@ -26,9 +26,9 @@ fcgi_head(uint8_t *out, enum fcgi_type type, size_t content, size_t padding)
 }
 
 uint8_t *
-fcgi_begin(uint8_t *out)
+fcgi_begin(uint8_t *out, bool keep)
 {
-	static const uint8_t body[8] = {0, RESPONDER, KEEP_CONN, 0, 0, 0, 0, 0};
+	const uint8_t body[8] = {0, RESPONDER, keep ? KEEP_CONN : 0, 0, 0, 0, 0, 0};
 
 	out = fcgi_head(out, FCGI_BEGIN_REQUEST, sizeof body, 0);
 	memcpy(out, body, sizeof body);

@@ -2,7 +2,7 @@
  * fcgi_record - FastCGI records: a request is written, an answer is read
  *
  * Plain C, no nginx header.  One request at a time on a connection (request id 1), role
- * RESPONDER, connection kept.
+ * RESPONDER.
  * Source: FastCGI Specification 1.0, 3.3, 5, 8.
  */
 #ifndef SEANCE_FCGI_RECORD_H
@@ -37,8 +37,14 @@ enum fcgi_protocol_status {
 /* fcgi_head - writes a record's head; out: room for FCGI_HEAD_SIZE; returns out behind it */
 uint8_t *fcgi_head(uint8_t *out, enum fcgi_type type, size_t content, size_t padding);
 
-/* fcgi_begin - writes BEGIN_REQUEST; out: room for FCGI_BEGIN_SIZE; returns out behind it */
-uint8_t *fcgi_begin(uint8_t *out);
+/*
+ * fcgi_begin - writes BEGIN_REQUEST
+ *
+ * out       Room for FCGI_BEGIN_SIZE bytes.
+ * keep      Whether the program is to leave the connection open behind its answer.
+ * Returns   out behind it.
+ */
+uint8_t *fcgi_begin(uint8_t *out, bool keep);
 
 /* fcgi_pair_size - bytes of a name-value pair */
 size_t fcgi_pair_size(size_t name_len, size_t value_len);

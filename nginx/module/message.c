@@ -128,7 +128,7 @@ seance_message_new(struct seance_socket *s, enum events_type type, const u_char 
 		return NULL;
 	message->next = NULL;
 	message->number = s->number = number;
-	p = fcgi_begin(message->data);
+	p = fcgi_begin(message->data, s->conf->pool->keep);
 	p = write_params(p, message, &pairs, s);
 	p = write_event(p, &event);
 	message->job.data = message->data;

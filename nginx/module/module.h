@@ -20,6 +20,7 @@ struct seance_conf {
 	struct seance_link *link; /* NULL: the location holds nothing */
 	struct seance_pool *pool;
 	ngx_uint_t connections;
+	ngx_flag_t keep_conn; /* FastCGI connections are used again */
 	ngx_uint_t sockets;   /* that the worker holds at most; 0: as many as it can */
 	size_t message_size;  /* bytes of one message of a client */
 	size_t queue;         /* bytes of requests that wait behind the one in flight */

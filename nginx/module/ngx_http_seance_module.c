@@ -616,6 +616,7 @@ create_location(ngx_conf_t *cf)
 	if (location == NULL)
 		return NULL;
 	location->connections = NGX_CONF_UNSET_UINT;
+	location->keep_conn = NGX_CONF_UNSET;
 	location->sockets = NGX_CONF_UNSET_UINT;
 	location->message_size = NGX_CONF_UNSET_SIZE;
 	location->queue = NGX_CONF_UNSET_SIZE;
@@ -644,6 +645,7 @@ check_location(ngx_conf_t *cf, struct seance_conf *location)
 		return NGX_CONF_ERROR;
 	}
 	location->pool->max = location->connections;
+	location->pool->keep = location->keep_conn;
 	location->pool->link = location->link;
 	location->link->deadline = ngx_max(location->link->deadline, location->deadline);
 	return NGX_CONF_OK;
@@ -659,6 +661,7 @@ merge_location(ngx_conf_t *cf, void *parent, void *child)
 	if (location->params == NULL)
 		location->params = outer->params;
 	ngx_conf_merge_uint_value(location->connections, outer->connections, 64);
+	ngx_conf_merge_value(location->keep_conn, outer->keep_conn, 1);
 	ngx_conf_merge_uint_value(location->sockets, outer->sockets, 0);
 	ngx_conf_merge_size_value(location->message_size, outer->message_size, 1024 * 1024);
 	ngx_conf_merge_size_value(location->queue, outer->queue, 64 * 1024);
@@ -704,6 +707,8 @@ static ngx_command_t commands[] = {
 	{ngx_string("seance_param"), ANYWHERE | NGX_CONF_TAKE2, set_param, NGX_HTTP_LOC_CONF_OFFSET, 0,
      NULL},
 	SETTING("seance_connections", ngx_conf_set_num_slot, connections),
+	{ngx_string("seance_keep_conn"), ANYWHERE | NGX_CONF_FLAG, ngx_conf_set_flag_slot,
+     NGX_HTTP_LOC_CONF_OFFSET, offsetof(struct seance_conf, keep_conn), NULL},
 	SETTING("seance_sockets", ngx_conf_set_num_slot, sockets),
 	SETTING("seance_message_size", ngx_conf_set_size_slot, message_size),
 	SETTING("seance_queue", ngx_conf_set_size_slot, queue),

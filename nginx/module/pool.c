@@ -103,8 +103,8 @@ peer_done(struct seance_peer *peer)
 	job->peer = NULL;
 	peer->job = NULL;
 	pool->delay = 0;
-	if (peer->sent < job->len) {
-		peer_free(peer); /* answered before it was asked: no way to go on */
+	if (!pool->keep || peer->sent < job->len) {
+		peer_free(peer); /* answered before all was sent: no way to go on */
 	} else {
 		ngx_queue_remove(&peer->queue);
 		ngx_queue_insert_head(&pool->idle, &peer->queue);

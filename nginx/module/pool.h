@@ -2,7 +2,7 @@
  * pool - FastCGI connections of one worker to one program, and the requests that go over them
  *
  * A request is a job: it is its owner's to send again until an answer is complete.  Connections
- * are kept alive; the last one used is the next one used.
+ * are kept alive, unless the program is not to be held by one; the last one used is the next one used.
  */
 #ifndef SEANCE_POOL_H
 #define SEANCE_POOL_H
@@ -42,6 +42,7 @@ struct seance_pool {
 	ngx_str_t name;
 	const struct seance_link *link; /* that its connections are counted with */
 	ngx_uint_t max;                 /* connections */
+	ngx_flag_t keep;                /* they are used again */
 	ngx_uint_t count;
 	ngx_queue_t idle, busy; /* of peers */
 	ngx_queue_t waiting;    /* of jobs */

@@ -73,7 +73,7 @@ FUZZ_TARGET(fcgi_write)
 	struct fuzz_bytes in = {data, size}, name;
 	struct buffer params = {0}, body = {0};
 	uint8_t *request = malloc(FCGI_BEGIN_SIZE + 2 * fcgi_stream_size(64 * size)),
-			*at = fcgi_begin(request);
+			*at = fcgi_begin(request, size % 2 == 0);
 	struct fcgi_stream stream;
 	fcgi_stream_begin(&stream, FCGI_PARAMS, at);
 	while ((name = fuzz_text(&in)).left > 0) {

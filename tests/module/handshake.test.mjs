@@ -180,7 +180,7 @@ test('the access log has the handshake, the error log the end', async () => {
 
 const conf = (location, http = 'seance_link a unix:/x;') => `http { ${http} server { location /h/ { internal; ${location} } } }`
 for (const [name, text, want] of [
-	['all directives', conf('seance_hold a; seance_pass unix:/p; seance_connections 8; seance_message_size 1k; seance_idle_timeout 5s; seance_deadline 1s; seance_queue 0; seance_buffer 1k; seance_buffer_limit 2k; seance_held_back 0; seance_close_timeout 1s; seance_param A $uri;'), true],
+	['all directives', conf('seance_hold a; seance_pass unix:/p; seance_connections 8; seance_keep_conn off; seance_message_size 1k; seance_idle_timeout 5s; seance_deadline 1s; seance_queue 0; seance_buffer 1k; seance_buffer_limit 2k; seance_held_back 0; seance_close_timeout 1s; seance_param A $uri;'), true],
 	['seance_link after its use', `http { server { location /h/ { internal; seance_hold b; seance_pass unix:/p; } } seance_link b unix:/x; }`, true],
 	['no link', conf('seance_hold; seance_pass unix:/p;', ''), true],
 	['a link without a name', conf('seance_hold; seance_pass unix:/p;', 'seance_link "" unix:/x;'), /needs a name/],

@@ -104,6 +104,17 @@ test('connections are kept and shared: no more than seance_connections', async (
 	assert.equal(s.program.made, made, 'no new connection')
 })
 
+test('seance_keep_conn off: a request a connection, which is closed behind the answer', using({ hold: 'seance_keep_conn off; seance_connections 2;' }, async s => {
+	s.program.onConnection = connection => { connection.once('data', data => { connection.keep = data[10] }) }
+	const clients = await Promise.all(['a', 'b', 'c'].map(id => s.open(id)))
+	for (const c of clients) for (let i = 0; i < 3; i++) c.text(`${c.id}${i}`)
+	for (const c of clients) assert.deepEqual(await c.count(3), [0, 1, 2].map(i => `${c.id}${i}`))
+	const connections = s.program.requests.map(r => r.connection)
+	assert.equal(new Set(connections).size, 9)
+	assert.deepEqual(new Set(connections.map(c => c.keep)), new Set([0]))
+	await until(() => s.program.connections.size === 0, 'all to be closed')
+}))
+
 test('the program is killed and starts again: nothing closed, all answered', async () => {
 	const clients = await Promise.all(Array.from({ length: 30 }, open))
 	await behaving(() => {}, async () => {

@@ -73,8 +73,11 @@ test_params(void)
 	ok(memcmp(out + 8, "\1\24N18446744073709551615", 23) == 0 && out[6] == 0, "the largest number");
 	fcgi_number(out, "N", 1, 0);
 	ok(memcmp(out + 8, "\1\1N0", 4) == 0 && out[6] == 19, "zero");
-	end = fcgi_begin(out);
+	end = fcgi_begin(out, true);
 	ok(end - out == 16 && memcmp(out, "\1\1\0\1\0\10\0\0\0\1\1\0\0\0\0\0", 16) == 0, "BEGIN_REQUEST");
+	fcgi_begin(out, false);
+	ok(memcmp(out, "\1\1\0\1\0\10\0\0\0\1\0\0\0\0\0\0", 16) == 0,
+	   "... on a connection that is to be closed");
 }
 
 static size_t
