@@ -8,8 +8,7 @@
 #   make test-sanitize         the same with the program itself sanitized
 #   make lint, make format     clang-format, clang-tidy, cppcheck
 #   make bench                 figures and ratios
-#   make fuzz                  FUZZ_SECONDS=60 for each target of tests/fuzz, or those of FUZZ="json diff";
-#                              needs clang and libclang-rt-14-dev
+#   make fuzz                  FUZZ_SECONDS=60 for each target of tests/fuzz, or those of FUZZ="json diff"
 #   make unit                  only builds the unit tests (build/<variant>/unit/)
 #   make deps, make deps-test  only installs what is missing
 #   make clean
@@ -237,6 +236,8 @@ bench:
 FUZZ_SECONDS ?= 60
 FUZZ_SANITIZE := fuzzer-no-link,address,undefined
 fuzz:
+	@scripts/deps run
+	@scripts/deps fuzz
 	@$(SUBMAKE) fuzzers CC=clang SANITIZE=$(FUZZ_SANITIZE)
 	@tests/fuzz/run build/$(subst $(comma),-,$(FUZZ_SANITIZE)) $(FUZZ_SECONDS) $(FUZZ)
 
