@@ -83,12 +83,22 @@ peer_fail(struct seance_peer *peer)
 	retry_later(pool);
 }
 
+/* What the program wrote to STDERR, in one line: some of it may be a client's. */
 static void
 log_errors(struct seance_pool *pool, const struct fcgi_answer *answer)
 {
-	if (answer->errors_len > 0)
-		ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: %V wrote: %*s", &pool->name,
-		              answer->errors_len, answer->errors);
+	u_char line[FCGI_ERRORS_MAX];
+	size_t len = answer->errors_len;
+
+	for (size_t i = 0; i < len; i++) {
+		u_char c = answer->errors[i];
+
+		line[i] = c < ' ' || c == 127 ? ' ' : c;
+	}
+	while (len > 0 && line[len - 1] == ' ')
+		len--;
+	if (len > 0)
+		ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: %V wrote: %*s", &pool->name, len, line);
 }
 
 /* The job is over.  The connection serves whoever waits before the job's owner may send more. */

@@ -63,13 +63,13 @@ test('an answer in small pieces, with padding and STDERR between', async () => {
 	const c = await open()
 	await behaving(async request => {
 		const bytes = answer({ events: [text('pieces')] })
-		const all = Buffer.concat([record(6, bytes.subarray(0, 10), 3), record(7, Buffer.from('a complaint')), record(6, bytes.subarray(10), 1),
+		const all = Buffer.concat([record(6, bytes.subarray(0, 10), 3), record(7, Buffer.from('a complaint\n2038/01/19 not a line\n')), record(6, bytes.subarray(10), 1),
 			record(6, Buffer.alloc(0)), record(3, Buffer.alloc(8))])
 		for (const b of all) { request.connection.write(Buffer.from([b])); await new Promise(setImmediate) }
 	}, async () => {
 		c.text('x')
 		assert.equal(await c.nextText(), 'pieces')
-		assert.match(s.nginx.log(), /wrote: a complaint/)
+		assert.match(s.nginx.log(), /wrote: a complaint 2038\/01\/19 not a line$/m)
 	})
 })
 
