@@ -9,6 +9,7 @@
 #define ANSWER_MAX LINK_MESSAGE_MAX
 #define DELAY_MIN  5
 #define DELAY_MAX  50
+#define WEED_MS    500
 
 /* A FastCGI connection. */
 struct seance_peer {
@@ -24,6 +25,7 @@ static u_char read_buffer[READ_SIZE];
 
 static void pump(struct seance_pool *pool);
 static void retry(ngx_event_t *ev);
+static void weed(ngx_event_t *ev);
 
 void
 seance_pool_init(struct seance_pool *pool)
@@ -36,6 +38,9 @@ seance_pool_init(struct seance_pool *pool)
 	pool->retry.handler = retry;
 	pool->retry.data = &pool->dummy;
 	pool->retry.cancelable = 1;
+	pool->weed.handler = weed;
+	pool->weed.data = &pool->dummy;
+	pool->weed.cancelable = 1;
 }
 
 /* Attempts after a failure come from a timer only: no recursion, no spinning. */
@@ -293,6 +298,41 @@ assign(struct seance_peer *peer, struct seance_job *job)
 	peer_write(peer->c->write);
 }
 
+/* A job that waits is taken out and ends unsent. */
+static void
+give_up(struct seance_job *job)
+{
+	seance_pool_withdraw(job);
+	job->done(job, SEANCE_LOST, NULL, 0);
+}
+
+static void
+weed_later(struct seance_pool *pool)
+{
+	if (pool->weed.timer_set || ngx_queue_empty(&pool->waiting))
+		return;
+	pool->weed.log = ngx_cycle->log;
+	ngx_add_timer(&pool->weed, WEED_MS);
+}
+
+/* While no connection becomes free nobody asks whether a job that waits is wanted: so ask here. */
+static void
+weed(ngx_event_t *ev)
+{
+	ngx_connection_t *dummy = ev->data;
+	struct seance_pool *pool = dummy->data;
+	ngx_queue_t *q, *next;
+
+	for (q = ngx_queue_head(&pool->waiting); q != ngx_queue_sentinel(&pool->waiting); q = next) {
+		struct seance_job *job = ngx_queue_data(q, struct seance_job, queue);
+
+		next = ngx_queue_next(q);
+		if (job->prepare(job) != NGX_OK)
+			give_up(job);
+	}
+	weed_later(pool);
+}
+
 /* Sends what waits, as far as there are connections. */
 static void
 pump(struct seance_pool *pool)
@@ -306,9 +346,7 @@ pump(struct seance_pool *pool)
 		struct seance_peer *peer;
 
 		if (job->prepare(job) != NGX_OK) {
-			ngx_queue_remove(q);
-			job->waiting = 0;
-			job->done(job, SEANCE_LOST, NULL, 0);
+			give_up(job);
 			continue;
 		}
 		peer = find_peer(pool);
@@ -319,6 +357,7 @@ pump(struct seance_pool *pool)
 		assign(peer, job);
 	}
 	pool->pumping = 0;
+	weed_later(pool);
 }
 
 void
@@ -364,13 +403,13 @@ seance_pool_exit(struct seance_pool *pool)
 	pool->max = 0;
 	while (!ngx_queue_empty(&pool->waiting)) {
 		ngx_queue_t *q = ngx_queue_head(&pool->waiting);
-		struct seance_job *job = ngx_queue_data(q, struct seance_job, queue);
 
-		seance_pool_withdraw(job);
-		job->done(job, SEANCE_LOST, NULL, 0);
+		give_up(ngx_queue_data(q, struct seance_job, queue));
 	}
 	close_all(&pool->busy);
 	close_all(&pool->idle);
 	if (pool->retry.timer_set)
 		ngx_del_timer(&pool->retry);
+	if (pool->weed.timer_set)
+		ngx_del_timer(&pool->weed);
 }

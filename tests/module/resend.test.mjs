@@ -115,6 +115,15 @@ test('seance_keep_conn off: a request a connection, which is closed behind the a
 	await until(() => s.program.connections.size === 0, 'all to be closed')
 }))
 
+test('a program that hangs: what sockets left behind is given up at their deadline', using({ hold: 'seance_connections 1; seance_deadline 200ms;' }, async s => {
+	s.program.on = () => {}
+	const clients = await Promise.all(['a', 'b', 'c', 'd'].map(id => s.open(id)))
+	for (const c of clients) c.text('x').send(closeFrame(1000))
+	await until(() => s.link.stream.of('CLOSED').length === 3, 'the end of those that wait')
+	assert.equal(s.program.requests.length, 1)
+	assert.ok(!s.link.stream.of('CLOSED').some(m => m.id === s.program.requests[0].id), 'but not of the one that the program has')
+}))
+
 test('the program is killed and starts again: nothing closed, all answered', async () => {
 	const clients = await Promise.all(Array.from({ length: 30 }, open))
 	await behaving(() => {}, async () => {
