@@ -533,7 +533,7 @@ static char *
 set_hold(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
 	struct seance_conf *location = conf;
-	ngx_str_t *value = cf->args->elts, none = ngx_null_string;
+	ngx_str_t *value = cf->args->elts, none = ngx_string("");
 	ngx_http_core_loc_conf_t *clcf;
 
 	if (location->link != NULL)

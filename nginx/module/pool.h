@@ -47,7 +47,7 @@ struct seance_pool {
 	ngx_queue_t idle, busy; /* of peers */
 	ngx_queue_t waiting;    /* of jobs */
 	ngx_event_t retry;
-	ngx_event_t weed; /* while jobs wait: looks for those that are not wanted any more */
+	ngx_event_t weed;       /* while jobs wait: looks for those that are not wanted any more */
 	ngx_connection_t dummy; /* what an event's data must be */
 	ngx_msec_t delay;       /* until the next attempt; 0 while all goes well */
 	unsigned pumping : 1;
