@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
+export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
 
 // The module's file: SEANCE_MODULE names another one (one with sanitizers).
 export const modulePath = process.env.SEANCE_MODULE ?? join(root, 'build/module/ngx_http_seance_module.so')
@@ -15,7 +15,7 @@ export const nginxBinary = process.env.NGINX ?? ['/usr/sbin/nginx', '/usr/bin/ng
 
 // A module with AddressSanitizer in it needs its library first (asan.sh).
 const preload = process.env.NGINX_PRELOAD
-const environment = { ...process.env, ...(preload && { LD_PRELOAD: preload }) }
+export const environment = { ...process.env, ...(preload && { LD_PRELOAD: preload }) }
 
 export const sleep = ms => new Promise(done => setTimeout(done, ms))
 
