@@ -314,8 +314,10 @@ message_done(struct seance_job *job, enum seance_outcome outcome, const u_char *
 	if (s->state == SEANCE_OPEN) {
 		if (outcome == SEANCE_ANSWERED)
 			take_answer(s, number, data, len);
+		else if (outcome == SEANCE_MALFORMED)
+			bad_answer(s, number, (const char *)data);
 		else
-			bad_answer(s, number, outcome == SEANCE_MALFORMED ? (const char *)data : "lost");
+			seance_socket_lost(s); /* the worker exits */
 		return;
 	}
 	if (outcome == SEANCE_LOST)

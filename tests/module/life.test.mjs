@@ -104,6 +104,7 @@ test('a stop ends the worker at once, without a complaint', async () => {
 	await until(() => !alive(s.nginx.pid), 'nginx to end')
 	assert.deepEqual(alerts(s), [])
 	assert.ok(!/signal (11|6)|exited on signal/.test(s.nginx.log()))
+	assert.doesNotMatch(s.nginx.log(), /wrongly/, 'what was in flight was not answered wrongly')
 	await s.stop()
 })
 
