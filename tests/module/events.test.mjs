@@ -115,6 +115,17 @@ test('a reload: the old worker tells the end of its sockets, and goes', using({ 
 	await until(() => !alive(old), 'the old worker to go')
 }))
 
+test('worker_shutdown_timeout: the end of what it closes is told', using({ held: '', main: 'worker_shutdown_timeout 100ms;' }, async s => {
+	const c = await opening(s)('a')
+	await until(() => of(s, 'a').length === 1, 'OPEN')
+	const [old] = s.nginx.workers()
+	await s.nginx.reload()
+	assert.equal((await c.closing()).code, 1001)
+	await told(s, 'a')
+	await until(() => !alive(old), 'the old worker to go')
+	assert.deepEqual(bodies(s, 'a'), ['OPEN\r\n', 'DISCONNECT\r\n'])
+}))
+
 test('the end is told until the deadline: nothing stays for a program that is no more', using({ held: '', hold: 'seance_deadline 300ms;' }, async s => {
 	const c = await opening(s)('a')
 	await until(() => of(s, 'a').length === 1, 'OPEN')

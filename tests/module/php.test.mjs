@@ -240,6 +240,17 @@ for (const name of Object.keys(wrong)) {
 	})
 }
 
+test('the script of docs/gateway.md', using({
+	'echo.php': () => readFileSync(join(root, 'docs/gateway.md'), 'utf8').match(/```php\n([^]*?)```/)[1].replace('/_hold/', '/_hold/echo/'),
+}, async s => {
+	const c = await s.open('echo')
+	c.text('two\r\nlines')
+	assert.equal(await next(c), 'You said: two\r\nlines')
+	c.socket.send(Buffer.from('bytes'))
+	c.text('')
+	assert.equal(await next(c), 'You said: ')
+}))
+
 test('the commands of its README start and stop it', async () => {
 	const self = await copy()
 	const [start, stop] = [...readFileSync(join(example, 'README.md'), 'utf8').matchAll(/```sh\n([^]*?)```/g)].map(m => m[1])
