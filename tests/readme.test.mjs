@@ -1,16 +1,32 @@
 /*
- * The program in README.md is built and does what is said of it.
+ * The program in README.md is built and does what is said of it; the documents name what is there.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { Raw } from "./lib/raw.mjs";
 import { startSystem, temporaryDir, tree } from "./system.mjs";
 
+const read = (name) => readFileSync(join(tree, name), "utf8");
+
+it("the targets and files that the documents name are there, and the Makefile's targets are in them", () => {
+  const documents = ["README.md", "tests/README.md", "examples/php/README.md", "docs/gateway.md", "docs/bench.md"];
+  const makefile = read("Makefile");
+  const phony = new Set(makefile.match(/^\.PHONY: ((?:.*\\\n)*.*)/m)[1].split(/[\s\\]+/));
+  const told = makefile.split("\n\n")[0];
+  for (const name of documents) {
+    const text = read(name);
+    for (const [, target] of text.matchAll(/`make ([a-z][a-z-]*)/g)) assert.ok(phony.has(target), `${name}: make ${target}`);
+    for (const [, file] of text.matchAll(/\]\(([^)#:]+)\)/g)) assert.ok(existsSync(join(tree, name, "..", file)), `${name}: ${file}`);
+  }
+  const named = read("README.md") + read("tests/README.md");
+  for (const [, target] of told.matchAll(/make ([a-z][a-z-]*)/g)) assert.ok(new RegExp(`\\bmake ${target}\\b`).test(named), `make ${target} is told of nowhere`);
+});
+
 it("the README's program counts", async () => {
-  const source = readFileSync(join(tree, "README.md"), "utf8").match(/```c\n([^]*?)```/)[1];
+  const source = read("README.md").match(/```c\n([^]*?)```/)[1];
   const base = temporaryDir();
   const app = join(base, "counter");
   let system;
