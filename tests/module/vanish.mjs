@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// vanish.mjs [N] [wild] - N sockets (5000) that vanish, closed or reset, with a frame in flight
+// vanish.mjs [N] [wild] [alone] - N sockets (5000) that vanish, closed or reset, with a frame in flight
 //
 // Checks that the worker's pid stays, and that descriptors and memory come back.  wild: the
 // program is killed, the link breaks and nginx reloads meanwhile; then no worker may die of a
-// signal, and the old ones must leave.  Under AddressSanitizer by asan.sh; memory is then only
-// printed.
+// signal, and the old ones must leave.  alone: the sockets are held without a link, and each end must
+// be told by a request.  Under AddressSanitizer by asan.sh; memory is then only printed.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { frame, OP } from './client.mjs'
@@ -13,17 +13,18 @@ import { descriptors, privateMemory, sleep, until } from './nginx.mjs'
 import { answer, fcgiAnswer, text } from './program.mjs'
 
 const total = Number(process.argv[2] ?? 5000)
-const wild = process.argv[3] === 'wild'
+const wild = process.argv.includes('wild'), alone = process.argv.includes('alone')
 const sanitized = /asan/.test(process.env.NGINX_PRELOAD ?? '')
-const s = await start({ hold: 'seance_buffer 64k; seance_buffer_limit 1m; seance_deadline 5s;' })
+const s = await start({ held: alone ? '' : 'main', hold: 'seance_buffer 64k; seance_buffer_limit 1m; seance_deadline 5s;' })
 let failed = 0
 const check = (good, what) => { console.log(`${good ? 'ok' : 'not ok'} - ${what}`); if (!good) failed++ }
 try {
 	const [worker] = s.nginx.workers()
 	const pick = n => Math.floor(Math.random() * n)
-	let closed = 0
-	s.link.on = m => { if (m.type === 'CLOSED') closed++ }
+	const closed = new Set()
+	s.link.on = m => { if (m.type === 'CLOSED') closed.add(m.id) }
 	s.program.on = request => {
+		if (/^(CLOSE|DISCONNECT)/.test(request.body)) closed.add(request.id)
 		const what = pick(20)
 		if (what === 0) request.cut()
 		else if (what === 1) request.connection.end(fcgiAnswer(answer({ events: [text('half')] })).subarray(0, 30))
@@ -33,10 +34,11 @@ try {
 		else setTimeout(() => request.echo(), pick(30))
 	}
 	let made = 0, opened = 0
+	const open = (id, more) => s.open(wild || alone ? null : id, `/?id=${id}`, more)
 	const one = async () => {
 		const id = `v${made++}`
 		const early = pick(3) ? '' : frame(OP.TEXT, 'early')
-		const c = await (wild ? s.open(null, `/?id=${id}`, { early }) : s.open(id, undefined, { early }))
+		const c = await open(id, { early })
 		if (c.status !== 101 && !wild) throw new Error(`handshake: ${c.status}`)
 		if (c.status === 101) opened++
 		const deliver = (...unit) => { if (s.link.stream?.handles[id] !== undefined) s.link.stream.unit(id, ...unit) }
@@ -52,7 +54,7 @@ try {
 	}
 	const wave = async n => { for (let i = 0; i < n; i += 50) await Promise.all(Array.from({ length: Math.min(50, n - i) }, one)) }
 	const quiet = async () => {
-		if (!wild) await until(() => closed === made, 'all to be told as closed', 30000)
+		if (!wild) await until(() => closed.size === made, 'all to be told as closed', 30000)
 		else await until(() => s.nginx.workers().length === 1 && (s.nginx.log().match(/websocket v\d+ ended/g) ?? []).length === opened, 'all to have ended', 30000)
 		await sleep(200)
 	}
@@ -82,7 +84,7 @@ try {
 	check(after.descriptors <= before.descriptors + 64, 'no descriptor stays behind')
 	if (!sanitized) check(after.memory <= before.memory + 2048, 'no memory stays behind')
 	await until(() => s.link.stream?.ready, 'the link')
-	const c = await s.open('last')
+	const c = await open('last')
 	s.program.on = request => request.echo()
 	c.text('alive')
 	check(await c.nextText() === 'alive', 'it goes on serving')
