@@ -88,15 +88,17 @@ $(BUILD)/obj/fcgi/%.o: fcgi/%.c
 $(BUILD)/obj/nginx/module/%.o: nginx/module/%.c
 	$(call compile,$(CODECS_SEE))
 
-# The schema as a C string; only the storage layer includes it.
+# The schema as C strings; only the storage layer includes it.
 $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard storage/*.c)): | $(GEN)/schema_sql.h
-$(GEN)/schema_sql.h: storage/schema.sql
+$(GEN)/schema_sql.h: storage/schema.sql storage/views.sql
 	@mkdir -p $(@D)
-	@{ echo '/* Made from $<. */'; \
+	@{ echo '/* Made from $^. */'; \
 	   echo '#pragma GCC diagnostic ignored "-Woverlength-strings"'; \
-	   echo 'static const char schema_sql[] ='; \
-	   sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/\t"/' -e 's/$$/\\n"/' $<; \
-	   echo '	"";'; } >$@.new && mv $@.new $@
+	   for file in $^; do \
+	       echo "static const char $$(basename $$file .sql)_sql[] ="; \
+	       sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/\t"/' -e 's/$$/\\n"/' $$file; \
+	       echo '	"";'; \
+	   done; } >$@.new && mv $@.new $@
 
 $(LIBRARY): $(LIBRARY_OBJECTS)
 	@mkdir -p $(@D)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "channel.h"
 #include "json.h"
 #include "memory.h"
 #include "pointer.h"
@@ -73,19 +74,35 @@ seance_header(const struct seance_call *call, const char *name)
 	return call->header ? call->header(call->header_context, name) : NULL;
 }
 
+/* --- assigns --- */
+
+static bool
+is_taken(const struct seance_call *call, const char *key)
+{
+	return call->channel && (strcmp(key, channel_state_key(call->channel)) == 0 ||
+	                         strcmp(key, channel_state_version_key(call->channel)) == 0);
+}
+
+static const char *
+unfit_assign(const struct seance_call *call, const char *key, json_object *value)
+{
+	if (is_taken(call, key))
+		return "the state is shown there";
+	if (!json_is_utf8(key, strlen(key)))
+		return "the key is not UTF-8";
+	return json_unfit(value, JSON_DEPTH_STATE);
+}
+
+/* The value may share parts with the state, which is edited in place: so it is copied. */
 enum seance_status
 seance_assign(struct seance_call *call, const char *key, json_object *value)
 {
-	if (!call->assigns)
-		call->assigns = json_object_new_object();
-	if (!call->assigned) {
-		json_object *own = json_copy(call->assigns); /* the socket's are not to change yet */
-		json_object_put(call->assigns);
-		call->assigns = own;
-		call->assigned = true;
-	}
-	json_object_object_add(call->assigns, key, value);
-	return SEANCE_OK;
+	const char *why = unfit_assign(call, key, value);
+	if (!why)
+		json_object_object_add(seance_assigns(call), key, json_copy(value));
+	call->assigned = true;
+	json_object_put(value);
+	return why ? fail(call, "seance_assign: \"%s\": %s", key, why) : SEANCE_OK;
 }
 
 json_object *
@@ -93,7 +110,25 @@ seance_assigns(struct seance_call *call)
 {
 	if (!call->assigns)
 		call->assigns = json_object_new_object();
+	if (call->edit) {
+		json_object_object_add(call->assigns, channel_state_key(call->channel),
+		                       json_object_get(call->edit->document));
+		json_object_object_add(call->assigns, channel_state_version_key(call->channel),
+		                       json_object_new_int64(call->version));
+	}
 	return call->assigns;
+}
+
+json_object *
+call_take_assigns(struct seance_call *call)
+{
+	json_object *assigns = call->assigns;
+	call->assigns = NULL;
+	if (assigns && call->channel) {
+		json_object_object_del(assigns, channel_state_key(call->channel));
+		json_object_object_del(assigns, channel_state_version_key(call->channel));
+	}
+	return assigns;
 }
 
 /* --- the state --- */

@@ -24,18 +24,23 @@ struct seance_call {
 	bool has_state;
 	json_object *first_state; /* owned: from init */
 
-	json_object *assigns; /* owned; NULL: none yet */
-	bool assigned;        /* assigns were changed */
-	json_object *events;  /* owned: array of [to, name, detail]; NULL: none */
-	json_object *reason;  /* owned: why refused */
-	bool reason_is_text;  /* reason was given by seance_refuse */
-	char *crash;          /* owned: why crashed; NULL: not said */
-	bool failed;          /* a call failed: the callback can't succeed any more */
+	const struct seance_channel *channel; /* borrowed; NULL during connect */
+	int64_t version;                      /* of the state that edit changes */
+	json_object *assigns;                 /* owned, and nobody else's; NULL: none yet */
+	bool assigned;                        /* assigns were changed */
+	json_object *events;                  /* owned: array of [to, name, detail]; NULL: none */
+	json_object *reason;                  /* owned: why refused */
+	bool reason_is_text;                  /* reason was given by seance_refuse */
+	char *crash;                          /* owned: why crashed; NULL: not said */
+	bool failed;                          /* a call failed: the callback can't succeed any more */
 };
 
 /* Who an event of a commit is for: the first element of its entry in the log's `events`. */
 #define CALL_TO_SENDER "sender"
 #define CALL_TO_ALL    "all"
+
+/* call_take_assigns - its assigns, without the members that show the state; owned; NULL: none */
+json_object *call_take_assigns(struct seance_call *call);
 
 /* call_outcome - what a callback's result amounts to, given how its calls went */
 enum seance_status call_outcome(const struct seance_call *call, enum seance_status returned);

@@ -120,6 +120,9 @@ write_join(struct engine *engine, struct staged *staged)
 		.instance = join->instance ? join->instance->next.id : 0,
 		.topic = join->topic,
 		.join_ref = join->join_ref,
+		.assigns = join->assigns ? json_text(join->assigns, NULL) : NULL,
+		.state_key = join->instance ? join->instance->channel->state_key : NULL,
+		.state_version_key = join->instance ? join->instance->channel->state_version_key : NULL,
 	};
 	return store_join_add(engine->store, &row);
 }
@@ -163,7 +166,8 @@ write_staged(struct engine *engine, struct staged *staged)
 		status =
 			socket->ended ? write_unjoined(engine, staged->join->instance) : write_join(engine, staged);
 	if (status == STORE_OK && staged->assigns && !socket->ended)
-		status = store_socket_assigns(engine->store, socket->row.id, json_text(staged->assigns, NULL));
+		status = store_join_assigns(engine->store, staged->assigner->number,
+		                            json_text(staged->assigns, NULL));
 	return status;
 }
 
@@ -436,11 +440,8 @@ apply_message(struct engine *engine, struct staged *staged)
 	if (!socket->known &&
 	    !socket->ended) /* a link broke while it ran: its answer is to have all the same */
 		socket_want_fill(engine, socket, socket->position);
-	if (staged->assigns) {
-		json_object_put(socket->assigns);
-		socket->assigns = staged->assigns;
-		staged->assigns = NULL;
-	}
+	if (staged->assigns && !socket->ended)
+		join_give_assigns(staged->assigner, json_object_get(staged->assigns));
 	message_answer(engine, message, OUTCOME_COMMITTED);
 }
 
@@ -556,6 +557,8 @@ put_back(struct engine *engine, struct staged *list, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		if (list[i].ends && !list[i].message->socket->ended && list[i].ends->instance)
 			list[i].ends->instance->deleted = false;
+		if (list[i].assigns && !list[i].message->socket->ended)
+			join_stage_assigns(list[i].assigner, json_object_get(list[i].assigner->assigns));
 		if (list[i].instance && --list[i].instance->staged > 0)
 			list[i].instance = NULL;
 	}

@@ -52,7 +52,7 @@ struct engine_hooks {
 /* A client, whatever the transport. */
 struct socket {
 	struct store_socket row; /* token, address and assigns owned */
-	json_object *assigns;    /* owned; NULL: none */
+	json_object *assigns;    /* owned: from connect, not changed afterwards; NULL: none */
 	struct join *joins;      /* those that have ended too, while the log may name them */
 	int join_count;          /* that have not ended */
 

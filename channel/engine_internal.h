@@ -46,6 +46,8 @@ struct join {
 	int64_t instance_id;       /* of its row, also when that has gone; 0: it failed */
 	char *topic;
 	char *join_ref;
+	json_object *assigns;      /* owned: as committed; NULL: none */
+	json_object *next_assigns; /* owned: with what is staged */
 	struct join *next_of_socket;
 	struct join *previous_of_instance, *next_of_instance;
 	struct join *next_ended;
@@ -94,9 +96,10 @@ struct staged {
 	struct message *message;
 	struct record *record;
 	struct instance *instance;
-	struct join *join;    /* begins */
-	struct join *ends;    /* ends */
-	json_object *assigns; /* owned: the socket's new ones; NULL: as they were */
+	struct join *join;     /* begins */
+	struct join *ends;     /* ends */
+	struct join *assigner; /* has new assigns; not to be looked at when its socket has ended */
+	json_object *assigns;  /* owned: the assigner's */
 };
 
 struct sample {
@@ -179,6 +182,9 @@ struct join *join_new(struct socket *socket, const char *topic, const char *join
                       struct instance *instance);
 void join_attach(struct join *join); /* to its socket and instance */
 void join_ended(struct engine *engine, struct join *join, int64_t number);
+/* join_give_assigns, _stage_assigns - it has these, committed or as yet only staged; taken */
+void join_give_assigns(struct join *join, json_object *assigns);
+void join_stage_assigns(struct join *join, json_object *assigns);
 void join_free(struct join *join);                       /* not attached */
 void joins_forget(struct engine *engine, int64_t until); /* those that ended by then */
 

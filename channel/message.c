@@ -121,12 +121,18 @@ stage(struct engine *engine, struct message *message, enum store_kind kind, stru
 }
 
 static void
-stage_call(struct staged *staged, struct seance_call *call)
+stage_assigns(struct staged *staged, struct join *join, struct seance_call *call)
 {
-	if (call->assigned) {
-		staged->assigns = call->assigns;
-		call->assigns = NULL;
-	}
+	if (!call->assigned)
+		return;
+	staged->assigner = join;
+	staged->assigns = call_take_assigns(call);
+	join_stage_assigns(join, json_object_get(staged->assigns));
+}
+
+static void
+stage_events(struct staged *staged, struct seance_call *call)
+{
 	if (call->events)
 		record_set(&staged->record->row.events, json_text(call->events, NULL));
 }
@@ -196,7 +202,8 @@ stage_event(struct engine *engine, struct message *message, struct join *join, s
 	struct staged *staged = stage(engine, message, STORE_EVENT, instance, join->join_ref);
 	record_take(&staged->record->row.operations, operations_text(&instance->edit));
 	patch_edit_accept(&instance->edit);
-	stage_call(staged, call);
+	stage_events(staged, call);
+	stage_assigns(staged, join, call);
 }
 
 static void
@@ -233,7 +240,8 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	staged->join = join_new(message->socket, message->topic, message->join_ref, instance);
 	stage_state(engine, staged, instance);
 	stage_detail(staged, join_detail(replaced));
-	stage_call(staged, call);
+	stage_events(staged, call);
+	join_give_assigns(staged->join, call_take_assigns(call));
 }
 
 /* A join that failed in init: it is answered ok, told why, and has ended. */
@@ -257,13 +265,22 @@ struct run {
 	struct seance_call call;
 };
 
+/* assigns is borrowed. */
 static void
-run_init(struct run *run, struct message *message, struct instance *instance)
+run_init(struct run *run, struct message *message, struct instance *instance, json_object *assigns)
 {
 	*run = (struct run){.message = message, .instance = instance};
 	run->call.topic = message->topic;
 	run->call.socket_token = message->socket->row.token;
-	run->call.assigns = json_object_get(message->socket->assigns);
+	run->call.channel = instance ? instance->channel : message->channel;
+	run->call.assigns = json_copy(assigns); /* the lock is let go */
+}
+
+/* What a join begins with: the socket's assigns, and what authorize has set; borrowed. */
+static json_object *
+first_assigns(const struct message *message)
+{
+	return message->assigns ? message->assigns : message->socket->assigns;
 }
 
 typedef enum seance_status run_fn(struct run *run);
@@ -425,8 +442,9 @@ event_run(struct engine *engine, struct message *message, struct join *join)
 {
 	struct instance *instance = join->instance;
 	struct run run;
-	run_init(&run, message, instance);
+	run_init(&run, message, instance, join->next_assigns);
 	run.call.edit = &instance->edit;
+	run.call.version = instance->version;
 	enum seance_status status = run_callback(engine, &run, run_event);
 	ready_waiting(engine, instance);
 	if (run_counts(engine, &run))
@@ -490,11 +508,11 @@ authorize(struct engine *engine, struct message *message)
 	struct run run;
 	if (message->authorized || !message->channel->authorize)
 		return true;
-	run_init(&run, message, NULL);
+	run_init(&run, message, NULL, message->socket->assigns);
 	enum seance_status status = run_callback(engine, &run, run_authorize);
 	if (run.call.assigned) { /* init sees them; they are stored with the join */
 		json_object_put(message->assigns);
-		message->assigns = json_object_get(run.call.assigns);
+		message->assigns = call_take_assigns(&run.call);
 	}
 	if (message->socket->ended)
 		message_answer(engine, message, OUTCOME_GONE);
@@ -548,12 +566,7 @@ static void
 init_run(struct engine *engine, struct message *message, struct instance *instance)
 {
 	struct run run;
-	run_init(&run, message, instance);
-	if (message->assigns) {
-		json_object_put(run.call.assigns);
-		run.call.assigns = json_object_get(message->assigns);
-		run.call.assigned = true;
-	}
+	run_init(&run, message, instance, first_assigns(message));
 	run.call.init = true;
 	enum seance_status status = run_callback(engine, &run, run_init_callback);
 	ready_waiting(engine, instance);
@@ -565,8 +578,10 @@ init_run(struct engine *engine, struct message *message, struct instance *instan
 static void
 join_living(struct engine *engine, struct message *message, struct instance *instance)
 {
-	struct seance_call call = {.assigns = json_object_get(message->assigns),
-	                           .assigned = message->assigns != NULL};
+	struct seance_call call = {
+		.channel = instance->channel,
+		.assigns = json_copy(first_assigns(message)),
+	};
 	if (instance_load(engine, instance))
 		stage_join(engine, message, instance, &call);
 	else

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "engine_internal.h"
+#include "json.h"
 
 static bool
 restore_socket(void *context, const struct store_socket *row)
@@ -22,6 +23,7 @@ restore_join(void *context, const struct store_join *row)
 	if (!instance && !row->ended)
 		return true; /* its channel is not served any more */
 	struct join *join = join_new(socket, row->topic, row->join_ref, instance);
+	join_give_assigns(join, json_read(row->assigns));
 	join->number = row->number;
 	join->instance_id = row->instance;
 	join_attach(join);

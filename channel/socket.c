@@ -188,7 +188,24 @@ join_free(struct join *join)
 		return;
 	free(join->topic);
 	free(join->join_ref);
+	json_object_put(join->assigns);
+	json_object_put(join->next_assigns);
 	free(join);
+}
+
+void
+join_give_assigns(struct join *join, json_object *assigns)
+{
+	json_object_put(join->assigns);
+	join->assigns = assigns;
+	join_stage_assigns(join, json_object_get(assigns));
+}
+
+void
+join_stage_assigns(struct join *join, json_object *assigns)
+{
+	json_object_put(join->next_assigns);
+	join->next_assigns = assigns;
 }
 
 static void

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "channel.h"
 #include "command.h"
 #include "options.h"
 #include "seance.h"
@@ -40,6 +41,22 @@ bad_usage(const char *program, const char *what)
 	return 2;
 }
 
+/* Whether all channels can be served; says so of the first that cannot. */
+static bool
+are_sound(const struct seance_channel *const *channels)
+{
+	for (; *channels != NULL; channels++) {
+		const char *fault = channel_fault(*channels);
+
+		if (fault != NULL) {
+			fprintf(stderr, "seance: channel %s: %s\n", (*channels)->topic ? (*channels)->topic : "",
+			        fault);
+			return false;
+		}
+	}
+	return true;
+}
+
 typedef int topic_command(const struct options *options, const char *topic);
 
 static int
@@ -63,7 +80,7 @@ seance_main(int argc, char **argv, seance_connect_fn *on_connect,
 	struct options options;
 
 	if (serve || strcmp(command, WORKER_COMMAND) == 0) {
-		if (!options_read(&options, argc, argv, 2))
+		if (!options_read(&options, argc, argv, 2) || !are_sound(channels))
 			return 2;
 		return serve ? supervisor_run(&options, argv) : worker_run(&options, on_connect, channels);
 	}

@@ -77,6 +77,13 @@ struct seance_channel {
 	unsigned max_version;
 
 	/*
+	 * Names of the members under which seance_assigns, and the view `joined` of the database, show the
+	 * state and its version in a join.  NULL: "state", "version".
+	 */
+	const char *state_key;
+	const char *state_version_key;
+
+	/*
 	 * authorize - may this client join?  NULL: yes.
 	 *
 	 * payload   Borrowed: the payload of the join.
@@ -125,11 +132,28 @@ SEANCE_API const char *seance_socket_id(const struct seance_call *call);
  */
 SEANCE_API const char *seance_header(const struct seance_call *call, const char *name);
 
-/* seance_assign - sets one of the socket's assigns; value is taken, NULL is JSON null */
+/*
+ * seance_assign - sets one of the assigns: what is known of a client besides the state
+ *
+ * In connect they are the socket's.  Each of its joins begins with a copy, which authorize, init and
+ * handle_event of that join see and change: no other join sees it.  They are stored with the commit.
+ *
+ * key       Not the channel's state_key or state_version_key, which are taken by the state.
+ * value     Taken; NULL is JSON null.
+ * Returns   SEANCE_OK; SEANCE_CRASHED when the key is one of these or not UTF-8, or the value is not fit
+ *           for a state.
+ */
 SEANCE_API enum seance_status seance_assign(struct seance_call *call, const char *key,
                                             json_object *value);
 
-/* seance_assigns - the socket's assigns, an object; what seance_assign set in this call shows */
+/*
+ * seance_assigns - the assigns, an object; what seance_assign set in this call shows
+ *
+ * In handle_event it also has the present state and its version, under the channel's state_key and
+ * state_version_key: the state as it is, not as clients are shown it.
+ *
+ * Returns   Borrowed until the callback returns, to read.
+ */
 SEANCE_API json_object *seance_assigns(struct seance_call *call);
 
 /* --- changing the state ---

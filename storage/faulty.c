@@ -173,12 +173,6 @@ faulty_socket_add(struct store *store, struct store_socket *socket)
 }
 
 static enum store_status
-faulty_socket_assigns(struct store *store, int64_t id, const char *assigns)
-{
-	return WRITE(store, socket_assigns, id, assigns);
-}
-
-static enum store_status
 faulty_socket_delete(struct store *store, int64_t id)
 {
 	return WRITE(store, socket_delete, id);
@@ -194,6 +188,12 @@ static enum store_status
 faulty_join_add(struct store *store, const struct store_join *join)
 {
 	return WRITE(store, join_add, join);
+}
+
+static enum store_status
+faulty_join_assigns(struct store *store, int64_t number, const char *assigns)
+{
+	return WRITE(store, join_assigns, number, assigns);
 }
 
 static enum store_status
@@ -242,10 +242,10 @@ static const struct store_backend faulty_backend = {
 	.instance_state = faulty_instance_state,
 	.scan_instances = faulty_scan_instances,
 	.socket_add = faulty_socket_add,
-	.socket_assigns = faulty_socket_assigns,
 	.socket_delete = faulty_socket_delete,
 	.scan_sockets = faulty_scan_sockets,
 	.join_add = faulty_join_add,
+	.join_assigns = faulty_join_assigns,
 	.join_end = faulty_join_end,
 	.scan_joins = faulty_scan_joins,
 	.mark_put = faulty_mark_put,

@@ -69,6 +69,9 @@ static const size_t socket_texts[] = {
 static const size_t join_texts[] = {
 	offsetof(struct store_join, topic),
 	offsetof(struct store_join, join_ref),
+	offsetof(struct store_join, assigns),
+	offsetof(struct store_join, state_key),
+	offsetof(struct store_join, state_version_key),
 };
 static const size_t mark_texts[] = {offsetof(struct mark_row, name)};
 
@@ -386,20 +389,6 @@ memory_socket_add(struct store *store, struct store_socket *socket)
 }
 
 static enum store_status
-memory_socket_assigns(struct store *store, int64_t id, const char *assigns)
-{
-	const struct store_socket *old = get(memory_of(store), SOCKETS, id);
-	struct store_socket row;
-
-	if (old == NULL)
-		return STORE_NONE;
-	row = *old;
-	row.assigns = assigns;
-	set(memory_of(store), SOCKETS, id, &row);
-	return STORE_OK;
-}
-
-static enum store_status
 memory_socket_delete(struct store *store, int64_t id)
 {
 	struct memory *memory = memory_of(store);
@@ -432,6 +421,20 @@ memory_join_add(struct store *store, const struct store_join *join)
 	if (get(memory, JOINS, join->number) != NULL)
 		return failed(memory, "there is a join of that number already");
 	set(memory, JOINS, join->number, join);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_join_assigns(struct store *store, int64_t number, const char *assigns)
+{
+	const struct store_join *old = get(memory_of(store), JOINS, number);
+	struct store_join row;
+
+	if (old == NULL)
+		return STORE_NONE;
+	row = *old;
+	row.assigns = assigns;
+	set(memory_of(store), JOINS, number, &row);
 	return STORE_OK;
 }
 
@@ -530,10 +533,10 @@ static const struct store_backend memory_backend = {
 	.instance_state = memory_instance_state,
 	.scan_instances = memory_scan_instances,
 	.socket_add = memory_socket_add,
-	.socket_assigns = memory_socket_assigns,
 	.socket_delete = memory_socket_delete,
 	.scan_sockets = memory_scan_sockets,
 	.join_add = memory_join_add,
+	.join_assigns = memory_join_assigns,
 	.join_end = memory_join_end,
 	.scan_joins = memory_scan_joins,
 	.mark_put = memory_mark_put,

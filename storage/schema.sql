@@ -5,11 +5,11 @@
 -- but never copy the file alone: what was committed last is in the -wal file beside it
 -- (sqlite3 run/seance.db '.backup copy.db' copies all of it).
 --
--- A change here raises user_version and adds a step to `migrations` in sqlite.c.
+-- A change here raises user_version and adds a step to `migrations` in sqlite.c; the views are in views.sql.
 -- All *_ms are Unix time in milliseconds.  NULL in a number means: none.
 
 PRAGMA application_id = 1399153006;  -- "Sean"
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 CREATE TABLE instances (
 	id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: the log names it
@@ -60,7 +60,7 @@ CREATE TABLE sockets (
 	address      TEXT,
 	format       INTEGER NOT NULL,
 	connected_ms INTEGER NOT NULL,
-	assigns      TEXT
+	assigns      TEXT                -- as connect set them; each join begins with a copy
 );
 
 CREATE TABLE joins (
@@ -69,7 +69,10 @@ CREATE TABLE joins (
 	socket   INTEGER NOT NULL,
 	instance INTEGER NOT NULL,
 	topic    TEXT NOT NULL,
-	join_ref TEXT
+	join_ref TEXT,
+	assigns  TEXT,                 -- the join's own; NULL: empty
+	state_key         TEXT,        -- the members of its assigns that show state ...
+	state_version_key TEXT         -- ... and version (see joined in views.sql); NULL: "state", "version"
 );
 
 CREATE INDEX joins_socket ON joins (socket);
@@ -79,17 +82,3 @@ CREATE TABLE marks (
 	name  TEXT PRIMARY KEY,
 	value INTEGER NOT NULL
 ) WITHOUT ROWID;
-
--- What the clients see.  version and state belong together; when revision is ahead of
--- state_revision, the clients are that many patches further than the state shown here.
-CREATE VIEW channels AS
-SELECT id,
-       topic,
-       CASE shared WHEN 1 THEN 'shared' ELSE 'private' END AS scope,
-       state_version AS version,
-       revision,
-       ifnull(state, (SELECT state FROM long_states WHERE instance = id)) AS state,
-       state_revision,
-       epoch,
-       datetime(updated_ms / 1000, 'unixepoch') AS updated  -- UTC
-FROM instances;

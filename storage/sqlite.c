@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define APPLICATION_ID   1399153006 /* "Sean", as in schema.sql */
-#define SCHEMA_VERSION   1          /* as in schema.sql */
+#define SCHEMA_VERSION   2          /* as in schema.sql */
 #define BUSY_MS          2000
 #define BUSY_TICK_MS     5
 #define LONG_STATE_BYTES 16384 /* over that it is kept apart, see schema.sql */
@@ -33,7 +33,7 @@
 #define INSTANCE \
 	"id, topic, shared, revision, version, last_commit, state_revision, state_version, epoch"
 #define SOCKET "id, token, address, format, assigns, connected_ms"
-#define JOIN   "number, ended, socket, instance, topic, join_ref"
+#define JOIN   "number, ended, socket, instance, topic, join_ref, assigns, state_key, state_version_key"
 
 enum statement {
 	BEGIN,
@@ -57,10 +57,10 @@ enum statement {
 	LONG_STATE_PUT,
 	LONG_STATE_DELETE,
 	SOCKET_ADD,
-	SOCKET_ASSIGNS,
 	SOCKET_DELETE,
 	SOCKET_SCAN,
 	JOIN_ADD,
+	JOIN_ASSIGNS,
 	JOIN_END,
 	JOIN_DELETE,
 	JOIN_PRUNE,
@@ -109,11 +109,11 @@ static const char *const statement_sql[STATEMENTS] = {
 	[LONG_STATE_DELETE] = "DELETE FROM long_states WHERE instance = ?",
 
 	[SOCKET_ADD] = "INSERT INTO sockets (" SOCKET ") VALUES (NULL, ?, ?, ?, ?, ?)",
-	[SOCKET_ASSIGNS] = "UPDATE sockets SET assigns = ?2 WHERE id = ?1",
 	[SOCKET_DELETE] = "DELETE FROM sockets WHERE id = ?",
 	[SOCKET_SCAN] = "SELECT " SOCKET " FROM sockets ORDER BY id",
 
-	[JOIN_ADD] = "INSERT INTO joins (" JOIN ") VALUES (?, ?, ?, ?, ?, ?)",
+	[JOIN_ADD] = "INSERT INTO joins (" JOIN ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[JOIN_ASSIGNS] = "UPDATE joins SET assigns = ?2 WHERE number = ?1",
 	[JOIN_END] = "UPDATE joins SET ended = ?2 WHERE number = ?1 AND ended IS NULL",
 	[JOIN_DELETE] = "DELETE FROM joins WHERE socket = ?",
 	[JOIN_PRUNE] = "DELETE FROM joins WHERE ended <= ?",
@@ -123,9 +123,15 @@ static const char *const statement_sql[STATEMENTS] = {
 	[MARK_GET] = "SELECT value FROM marks WHERE name = ?",
 };
 
-/* migrations[v] makes schema v + 1 (or a later one) of schema v; 0 is the empty database. */
+/* migrations[v] makes schema v + 1 (or a later one) of schema v; 0 is the empty database.  Views follow. */
 static const char *const migrations[SCHEMA_VERSION] = {
 	[0] = schema_sql,
+	[1] = "ALTER TABLE joins ADD COLUMN assigns TEXT;"
+		  "ALTER TABLE joins ADD COLUMN state_key TEXT;"
+		  "ALTER TABLE joins ADD COLUMN state_version_key TEXT;"
+		  /* a socket's assigns were those of all its joins */
+		  "UPDATE joins SET assigns = (SELECT assigns FROM sockets WHERE id = socket);"
+		  "PRAGMA user_version = 2;",
 };
 
 struct sqlite {
@@ -398,6 +404,9 @@ take_join(struct columns *columns)
 	join.instance = take_number(columns);
 	join.topic = take_text(columns);
 	join.join_ref = take_text(columns);
+	join.assigns = take_text(columns);
+	join.state_key = take_text(columns);
+	join.state_version_key = take_text(columns);
 	return join;
 }
 
@@ -818,16 +827,6 @@ sqlite_socket_add(struct store *store, struct store_socket *socket)
 }
 
 static enum store_status
-sqlite_socket_assigns(struct store *store, int64_t id, const char *assigns)
-{
-	struct call call = call_of(sqlite_of(store), SOCKET_ASSIGNS);
-
-	put_number(&call, id);
-	put_text(&call, assigns);
-	return run_on_row(&call);
-}
-
-static enum store_status
 sqlite_socket_delete(struct store *store, int64_t id)
 {
 	struct sqlite *db = sqlite_of(store);
@@ -858,7 +857,20 @@ sqlite_join_add(struct store *store, const struct store_join *join)
 	put_number(&call, join->instance);
 	put_text(&call, join->topic);
 	put_text(&call, join->join_ref);
+	put_text(&call, join->assigns);
+	put_text(&call, join->state_key);
+	put_text(&call, join->state_version_key);
 	return run(&call);
+}
+
+static enum store_status
+sqlite_join_assigns(struct store *store, int64_t number, const char *assigns)
+{
+	struct call call = call_of(sqlite_of(store), JOIN_ASSIGNS);
+
+	put_number(&call, number);
+	put_text(&call, assigns);
+	return run_on_row(&call);
 }
 
 static enum store_status
@@ -936,10 +948,10 @@ static const struct store_backend sqlite_backend = {
 	.instance_state = sqlite_instance_state,
 	.scan_instances = sqlite_scan_instances,
 	.socket_add = sqlite_socket_add,
-	.socket_assigns = sqlite_socket_assigns,
 	.socket_delete = sqlite_socket_delete,
 	.scan_sockets = sqlite_scan_sockets,
 	.join_add = sqlite_join_add,
+	.join_assigns = sqlite_join_assigns,
 	.join_end = sqlite_join_end,
 	.scan_joins = sqlite_scan_joins,
 	.mark_put = sqlite_mark_put,
@@ -1117,7 +1129,7 @@ migrate(struct sqlite *db)
 		if (!schema_version(db, &version))
 			return false;
 		if (version == SCHEMA_VERSION)
-			return true;
+			return execute(db, views_sql);
 		if (!execute(db, migrations[version]))
 			return false;
 	}

@@ -190,12 +190,6 @@ store_socket_add(struct store *store, struct store_socket *socket)
 }
 
 enum store_status
-store_socket_assigns(struct store *store, int64_t id, const char *assigns)
-{
-	return WRITE(store, socket_assigns, id, assigns);
-}
-
-enum store_status
 store_socket_delete(struct store *store, int64_t id)
 {
 	return WRITE(store, socket_delete, id);
@@ -212,6 +206,12 @@ store_join_add(struct store *store, const struct store_join *join)
 {
 	assert(join->number > 0 && join->topic != NULL);
 	return WRITE(store, join_add, join);
+}
+
+enum store_status
+store_join_assigns(struct store *store, int64_t number, const char *assigns)
+{
+	return WRITE(store, join_assigns, number, assigns);
 }
 
 enum store_status

@@ -94,6 +94,9 @@ struct store_join {
 	int64_t instance;
 	const char *topic; /* plain text */
 	const char *join_ref;
+	const char *assigns;           /* an object; NULL: an empty one */
+	const char *state_key;         /* plain text: where assigns show the state; NULL: "state" */
+	const char *state_version_key; /* ... and its version; NULL: "version" */
 };
 
 struct store;
@@ -213,9 +216,6 @@ enum store_status store_scan_instances(struct store *store, store_instance_fn *r
 /* store_socket_add - its id is set */
 enum store_status store_socket_add(struct store *store, struct store_socket *socket);
 
-/* store_socket_assigns - writes assigns anew; STORE_NONE if there is no such socket */
-enum store_status store_socket_assigns(struct store *store, int64_t id, const char *assigns);
-
 /* store_socket_delete - deletes the socket and its joins, ended or not; STORE_NONE if there is none;
  * Cost O(its joins) */
 enum store_status store_socket_delete(struct store *store, int64_t id);
@@ -225,6 +225,9 @@ enum store_status store_scan_sockets(struct store *store, store_socket_fn *row, 
 
 /* store_join_add - as it is; STORE_ERROR if there is one of that number */
 enum store_status store_join_add(struct store *store, const struct store_join *join);
+
+/* store_join_assigns - writes assigns anew; STORE_NONE if there is no such join */
+enum store_status store_join_assigns(struct store *store, int64_t number, const char *assigns);
 
 /* store_join_end - STORE_NONE when there is no such join or it has ended already */
 enum store_status store_join_end(struct store *store, int64_t number, int64_t ended);

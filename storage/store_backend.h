@@ -42,11 +42,11 @@ struct store_backend {
 	enum store_status (*scan_instances)(struct store *store, store_instance_fn *row, void *context);
 
 	enum store_status (*socket_add)(struct store *store, struct store_socket *socket);
-	enum store_status (*socket_assigns)(struct store *store, int64_t id, const char *assigns);
 	enum store_status (*socket_delete)(struct store *store, int64_t id);
 	enum store_status (*scan_sockets)(struct store *store, store_socket_fn *row, void *context);
 
 	enum store_status (*join_add)(struct store *store, const struct store_join *join);
+	enum store_status (*join_assigns)(struct store *store, int64_t number, const char *assigns);
 	enum store_status (*join_end)(struct store *store, int64_t number, int64_t ended);
 	enum store_status (*scan_joins)(struct store *store, store_join_fn *row, void *context);
 

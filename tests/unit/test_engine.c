@@ -228,6 +228,24 @@ test_versions(void)
 	bench_close(&b);
 }
 
+/* The last reply to "who": the assigns as a callback sees them. */
+static bool
+sees(struct bench *b, int i, const char *topic, const char *wanted)
+{
+	char text[1000];
+	bench_say(b, i, event_of(topic, "who", "{}"));
+	json_object *frames = b->g[i].client.frames, *event = NULL;
+	for (size_t at = json_object_array_length(frames); at-- > 0 && !event;) {
+		json_object *frame = json_object_array_get_idx(frames, at);
+		if (strcmp(json_object_get_string(json_object_array_get_idx(frame, 3)), "seance:event") == 0)
+			event = json_object_array_get_idx(frame, 4);
+	}
+	snprintf(text, sizeof(text), "%s", json_text(world_get(event, "detail"), NULL));
+	if (strcmp(text, wanted) != 0)
+		printf("# %s\n", text);
+	return strcmp(text, wanted) == 0;
+}
+
 static void
 test_assigns(void)
 {
@@ -237,14 +255,17 @@ test_assigns(void)
 	bench_say(&b, a, join_of("private:x", "1", "{}"));
 	bench_say(&b, a, event_of("private:x", "assign", "[1]"));
 	bench_say(&b, a, event_of("private:x", "who", "{}"));
-	ok(strstr(json_text(b.g[a].client.frames, NULL), "\"detail\":{\"who\":[1]}") != NULL,
+	ok(strstr(json_text(b.g[a].client.frames, NULL), "\"detail\":{\"who\":[1],") != NULL,
 	   "assigns are seen by the next event");
 	store_fail_at(b.faulty, 3, STORE_FULL);
 	bench_send(&b, a, event_of("private:x", "assign", "[2]"));
 	bench_arrive(&b, a);
 	bench_commit(&b);
 	bench_answer(&b, a);
-	ok(b.outcome == OUTCOME_FAILED, "a commit that fails");
+	ok(b.outcome == OUTCOME_FAILED && sees(&b, a, "private:x",
+	                                       "{\"who\":[1],\"state\":{\"count\":0,"
+	                                       "\"ids\":[]},\"version\":2}"),
+	   "a commit that fails leaves them as they were");
 	bench_restart(&b, true);
 	bench_held(&b, a);
 	bench_say(&b, a, event_of("private:x", "assign", "[3]"));
@@ -253,8 +274,93 @@ test_assigns(void)
 	json_object_put(b.g[a].client.frames);
 	b.g[a].client.frames = json_object_new_array();
 	bench_say(&b, a, event_of("private:x", "who", "{}"));
-	ok(strstr(json_text(b.g[a].client.frames, NULL), "\"detail\":{\"who\":[3]}") != NULL,
+	ok(strstr(json_text(b.g[a].client.frames, NULL), "\"detail\":{\"who\":[3],") != NULL,
 	   "assigns are stored");
+	bench_close(&b);
+}
+
+static enum seance_status
+connect_assigning(struct seance_call *call, json_object *params)
+{
+	(void)params;
+	seance_assign(call, "from", json_object_new_string("connect"));
+	return seance_assign(call, "version", json_object_new_string("hidden"));
+}
+
+static enum seance_status
+named_init(struct seance_call *call, const char *topic, json_object *payload)
+{
+	(void)topic, (void)payload;
+	seance_assign(call, "own", json_object_get(world_get(seance_assigns(call), "from")));
+	return seance_set_state(call, seance_json("[1]"));
+}
+
+static enum seance_status
+named_event(struct seance_call *call, const char *event, json_object *payload, json_object *state)
+{
+	(void)payload, (void)state;
+	if (strcmp(event, "who") == 0)
+		return seance_reply(call, "who", json_object_get(seance_assigns(call)));
+	if (strcmp(event, "bytes") == 0)
+		return seance_assign(call, "\xff", NULL);
+	if (strcmp(event, "part") == 0) /* a part of the state, which is edited afterwards */
+		seance_assign(call, "part", json_object_get(state));
+	else
+		seance_assign(call, event, json_object_new_int(1));
+	return seance_add(call, json_object_new_int(2), "/-");
+}
+
+/* Each join has its own, which begin as the socket's and show the state. */
+static void
+test_assigns_of_joins(bool file)
+{
+	static const struct seance_channel named = {
+		.topic = "named:*",
+		.state_key = "it",
+		.state_version_key = "at",
+		.init = named_init,
+		.handle_event = named_event,
+	};
+	static const struct seance_channel *const channels[] = {&named, &world_shared, NULL};
+	struct bench b;
+	bench_open(&b, file);
+	bench_stop(&b, false);
+	b.channels = channels;
+	b.on_connect = connect_assigning;
+	bench_start(&b);
+	int a = bench_connect(&b);
+	bench_say(&b, a, join_of("named:x", "1", "{}"));
+	bench_say(&b, a, join_of("shared:x", "1", "{\"authorize\":\"assign\"}"));
+	ok(sees(&b, a, "named:x",
+	        "{\"from\":\"connect\",\"version\":\"hidden\",\"own\":\"connect\","
+	        "\"it\":[1],\"at\":0}"),
+	   "a join's assigns: connect's, init's, the state and its version by the channel's names");
+	ok(sees(&b, a, "shared:x",
+	        "{\"from\":\"connect\",\"who\":\"them\",\"state\":"
+	        "{\"count\":0,\"ids\":[],\"who\":\"them\"},\"version\":0}"),
+	   "another's: what authorize set; the state hides what connect set under its names");
+	bench_say(&b, a, event_of("named:x", "part", "{}"));
+	ok(sees(&b, a, "named:x",
+	        "{\"from\":\"connect\",\"version\":\"hidden\",\"own\":\"connect\","
+	        "\"part\":[1],\"it\":[1,2],\"at\":2}"),
+	   "a part of the state was copied");
+	bench_say(&b, a, event_of("shared:x", "assign", "{\"n\":1}"));
+	if (file) {
+		bench_restart(&b, true);
+		bench_held(&b, a);
+	}
+	ok(sees(&b, a, "shared:x",
+	        "{\"from\":\"connect\",\"who\":{\"n\":1},\"state\":"
+	        "{\"count\":0,\"ids\":[],\"who\":\"them\"},\"version\":2}") &&
+	       sees(&b, a, "named:x",
+	            "{\"from\":\"connect\",\"version\":\"hidden\",\"own\":\"connect\","
+	            "\"part\":[1],\"it\":[1,2],\"at\":3}"),
+	   "one join's events do not see another's assigns%s", file ? "; after a kill neither" : "");
+	bench_say(&b, a, event_of("named:x", "it", "{}"));
+	ok(bench_frames(&b, a, "phx_error") == 1, "a name that is the state's cannot be assigned");
+	bench_say(&b, a, join_of("named:x", "9", "{}"));
+	bench_say(&b, a, event_of("named:x", "bytes", "{}"));
+	ok(bench_frames(&b, a, "phx_error") == 2, "nor one that is not UTF-8");
 	bench_close(&b);
 }
 
@@ -800,6 +906,8 @@ main(void)
 	test_rejoin_and_leave();
 	test_versions();
 	test_assigns();
+	test_assigns_of_joins(false);
+	test_assigns_of_joins(true);
 	test_limits();
 	test_cache();
 	test_large();

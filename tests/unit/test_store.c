@@ -162,6 +162,18 @@ dump_is(struct store *store, const char *expected)
 }
 
 static bool
+dump_has(struct store *store, const char *line)
+{
+	char *dump = dump_store(store);
+	bool has = strstr(dump, line) != NULL;
+
+	if (!has)
+		fprintf(stderr, "--- got\n%s--- expected in it\n%s", dump, line);
+	free(dump);
+	return has;
+}
+
+static bool
 state_is(struct store *store, int64_t id, const char *expected)
 {
 	char *state = NULL;
@@ -203,8 +215,8 @@ check_missing_rows(struct store *store)
 	       store_instance_put(store, &instance, "{}") == STORE_NONE &&
 	       store_instance_delete(store, 4) == STORE_NONE,
 	   "%s: no instance to write", backend);
-	ok(store_socket_assigns(store, 4, "{}") == STORE_NONE &&
-	       store_socket_delete(store, 4) == STORE_NONE && store_join_end(store, 4, 5) == STORE_NONE,
+	ok(store_join_assigns(store, 4, "{}") == STORE_NONE && store_socket_delete(store, 4) == STORE_NONE &&
+	       store_join_end(store, 4, 5) == STORE_NONE,
 	   "%s: no socket, no join to write", backend);
 	ok(store_prune(store, 100, 100, &deleted) == STORE_OK && deleted == 0, "%s: nothing to prune",
 	   backend);
@@ -242,12 +254,20 @@ check_every_column(struct store *store)
 	                            .detail = "{\"d\":4}"};
 	struct store_record bare = {.instance = 1, .kind = STORE_LEAVE};
 	struct store_join join = {.number = 9, .ended = 10, .socket = 11, .instance = 12, .topic = "t"};
+	struct store_join named = {.number = 10,
+	                           .socket = 11,
+	                           .instance = 12,
+	                           .topic = "t",
+	                           .join_ref = "j",
+	                           .assigns = "{}",
+	                           .state_key = "s",
+	                           .state_version_key = "v"};
 
 	ok(began(store) && store_append(store, &full) == STORE_OK && full.number == 1 &&
 	       store_append(store, &bare) == STORE_OK && bare.number == 2 &&
 	       store_instance_add(store, &instance, "{\"a\":\"\xe2\x82\xac\"}") == STORE_OK &&
 	       instance.id == 1 && store_socket_add(store, &socket) == STORE_OK && socket.id == 1 &&
-	       store_join_add(store, &join) == STORE_OK &&
+	       store_join_add(store, &join) == STORE_OK && store_join_add(store, &named) == STORE_OK &&
 	       store_mark_put(store, STORE_MARK_WRITTEN, 8) == STORE_OK && committed(store),
 	   "%s: a row of each", backend);
 	ok(dump_is(store,
@@ -256,7 +276,8 @@ check_every_column(struct store *store)
 	           "record 2 0 1 0 0 3 0 0 0 - - - - - - -\n"
 	           "instance 1 1 9223372036854775807 3 4 5 6 7 'todos:\xc3\xa4' '{\"a\":\"\xe2\x82\xac\"}'\n"
 	           "socket 1 2 1700000000001 't'\"' '::1' '{}'\n"
-	           "join 9 10 11 12 't' -\n"
+	           "join 9 10 11 12 't' - - - -\n"
+	           "join 10 0 11 12 't' 'j' '{}' 's' 'v'\n"
 	           "written 8\nlast 2\n"),
 	   "%s: every column comes back as it was given", backend);
 }
@@ -298,8 +319,7 @@ check_rollback(struct store *store)
 	       store_instance_put(store, &(struct store_instance){.id = instance, .revision = 3}, "2") ==
 	           STORE_OK &&
 	       store_instance_delete(store, instance) == STORE_OK &&
-	       add_instance(store, "a", true, "3") > 0 &&
-	       store_socket_assigns(store, socket, "{}") == STORE_OK &&
+	       add_instance(store, "a", true, "3") > 0 && store_join_assigns(store, 1, "{}") == STORE_OK &&
 	       store_join_end(store, 1, 3) == STORE_OK && store_socket_delete(store, socket) == STORE_OK &&
 	       add_socket(store, "t") > 0 && store_mark_put(store, STORE_MARK_WRITTEN, 3) == STORE_OK,
 	   "%s: much that is not", backend);
@@ -380,7 +400,6 @@ check_sockets(struct store *store)
 	struct numbers numbers = {"", 99};
 
 	ok(began(store) && add_socket(store, "a") == 1 && add_socket(store, "b") == 2 &&
-	       store_socket_assigns(store, 1, "{\"n\":1}") == STORE_OK &&
 	       add_join(store, 1, 1) == STORE_OK && add_join(store, 2, 2) == STORE_OK &&
 	       add_join(store, 4, 2) == STORE_OK && add_join(store, 3, 1) == STORE_OK && committed(store),
 	   "%s: two sockets with two joins each", backend);
@@ -388,6 +407,9 @@ check_sockets(struct store *store)
 	ok(began(store) && store_join_end(store, 2, 5) == STORE_OK &&
 	       store_join_end(store, 2, 6) == STORE_NONE && committed(store) && joins_are(store, " 1 2 3 4"),
 	   "%s: a join ends once and is kept", backend);
+	ok(began(store) && store_join_assigns(store, 3, "{\"n\":1}") == STORE_OK && committed(store) &&
+	       dump_has(store, "join 3 0 1 1 'todos:1' '3' '{\"n\":1}' - -\n"),
+	   "%s: a join's assigns", backend);
 	ok(began(store) && store_socket_delete(store, 2) == STORE_OK && committed(store) &&
 	       joins_are(store, " 1 3"),
 	   "%s: a socket goes with all its joins and no others", backend);
@@ -506,8 +528,8 @@ write_everything(struct store *store)
 	    (status = store_instance_put(store, &put, "[9]")) != STORE_OK ||
 	    (status = store_instance_delete(store, 2)) != STORE_OK ||
 	    (status = store_socket_add(store, &socket)) != STORE_OK ||
-	    (status = store_socket_assigns(store, 1, "[1]")) != STORE_OK ||
 	    (status = store_join_add(store, &join)) != STORE_OK ||
+	    (status = store_join_assigns(store, 1, "[1]")) != STORE_OK ||
 	    (status = store_join_end(store, 1, record.number)) != STORE_OK ||
 	    (status = store_socket_delete(store, 2)) != STORE_OK ||
 	    (status = store_prune(store, 1, 10, &deleted)) != STORE_OK ||

@@ -84,6 +84,9 @@ dump_join(void *context, const struct store_join *join)
 	        (long long)join->socket, (long long)join->instance);
 	dump_text(out, join->topic);
 	dump_text(out, join->join_ref);
+	dump_text(out, join->assigns);
+	dump_text(out, join->state_key);
+	dump_text(out, join->state_version_key);
 	fputc('\n', out);
 	return true;
 }

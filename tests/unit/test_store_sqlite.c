@@ -187,6 +187,61 @@ test_refusals(void)
 	ok(answers("empty.db", "SELECT count(*) FROM channels", "0"), "an empty file is as good as none");
 }
 
+/* --- a database that an older program has made --- */
+
+/* What makes up a database: tables, columns, indexes, views. */
+static char *
+shape_of(const char *name)
+{
+	return ask(name, "SELECT group_concat(line, x'0a') FROM (SELECT"
+	                 " master.type || ' ' || master.name || ' ' || ifnull(info.name, '') || ' ' ||"
+	                 " ifnull(info.type || info.\"notnull\" || info.pk, '') AS line"
+	                 " FROM sqlite_master AS master LEFT JOIN pragma_table_info(master.name) AS info"
+	                 " WHERE master.name NOT LIKE 'sqlite%' ORDER BY line)");
+}
+
+static char *
+read_file(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	char *text = calloc(1, 65536);
+
+	if (file == NULL || fread(text, 1, 65535, file) == 0)
+		printf("# %s cannot be read\n", path);
+	if (file != NULL)
+		fclose(file);
+	return text;
+}
+
+static void
+test_schema_1(void)
+{
+	char *schema = read_file("tests/unit/schema_1.sql"), *old, *new, *version;
+
+	run_sql("old.db", schema);
+	run_sql(
+		"old.db",
+		"INSERT INTO instances VALUES (1, 't', 1, 9, 5, 5, 2, 1000, 5, 5, '{\"n\":5}');"
+		"INSERT INTO sockets VALUES (1, 'a', '::1', 0, 1, '{\"who\":1}'), (2, 'b', '::1', 0, 1, NULL);"
+		"INSERT INTO log VALUES (1, NULL, 1, 0, 0, 2, 1, 1, 5, '1', '1', NULL, NULL, NULL, '{}', NULL);"
+		"INSERT INTO joins VALUES (1, NULL, 1, 1, 't', '1'), (2, NULL, 2, 1, 't', '1')");
+	store_close(open_store("old.db"));
+	store_close(open_store("new.db"));
+	old = shape_of("old.db");
+	new = shape_of("new.db");
+	if (!ok(old != NULL && strcmp(old, new) == 0, "schema 1: brought up to date, it is as a new one"))
+		printf("# %s\n# ---\n# %s\n", old, new);
+	version = ask("new.db", "PRAGMA user_version");
+	ok(answers("old.db", "PRAGMA user_version", version), "its number, too");
+	ok(answers("old.db", "SELECT group_concat(socket || assigns) FROM joined",
+	           "a{\"who\":1,\"state\":{\"n\":5},\"version\":5},b{\"state\":{\"n\":5},\"version\":5}"),
+	   "a socket's assigns are its joins'");
+	free(schema);
+	free(old);
+	free(new);
+	free(version);
+}
+
 static void
 test_damaged_schema(void)
 {
@@ -254,6 +309,41 @@ test_view(void)
 	ok(answers("view.db", "SELECT previous IS NULL AND socket IS NULL AND message IS NULL FROM log",
 	           "1"),
 	   "no number is NULL");
+	store_close(store);
+}
+
+/* Who is joined, with a long state, odd names and assigns; one join has ended. */
+static void
+test_joined_view(void)
+{
+	struct store *store = open_store("joined.db");
+	struct store_instance instance = {.topic = "t", .shared = true, .state_version = 7, .epoch = 9};
+	struct store_socket socket = {.token = "tok", .address = "::1"};
+	struct store_join join = {
+		.number = 1, .socket = 1, .instance = 1, .topic = "t", .join_ref = "\"1\""};
+	char state[20000];
+	bool foreign;
+
+	snprintf(state, sizeof(state), "{\"n\":null,\"pad\":\"%0*d\"}", 19000, 0);
+	ok(store_begin(store, &foreign) == STORE_OK &&
+	       store_instance_add(store, &instance, state) == STORE_OK &&
+	       store_socket_add(store, &socket) == STORE_OK && store_join_add(store, &join) == STORE_OK,
+	   "a join");
+	join.number = 2;
+	join.ended = 3;
+	ok(store_join_add(store, &join) == STORE_OK, "one that has ended");
+	join.number = 3;
+	join.ended = 0;
+	join.assigns = "{\"who\":\"a'b\"}";
+	join.state_key = "a b.c[0]'";
+	join.state_version_key = "\xc3\xa4";
+	ok(store_join_add(store, &join) == STORE_OK && store_commit(store) == STORE_OK, "and another");
+	ok(answers("joined.db",
+	           "SELECT group_concat(topic || join_ref || socket || instance || replace(assigns,"
+	           " printf('%019000d', 0), '...'), x'0a') FROM joined",
+	           "t\"1\"tok1{\"state\":{\"n\":null,\"pad\":\"...\"},\"version\":7}\n"
+	           "t\"1\"tok1{\"who\":\"a'b\",\"a b.c[0]'\":{\"n\":null,\"pad\":\"...\"},\"\xc3\xa4\":7}"),
+	   "the view of joins shows state and version among the assigns");
 	store_close(store);
 }
 
@@ -607,8 +697,10 @@ main(void)
 	test_modes();
 	test_refusals();
 	test_damaged_schema();
+	test_schema_1();
 	test_permissions();
 	test_view();
+	test_joined_view();
 	test_long_states();
 	test_indexes();
 	test_foreign();

@@ -1,0 +1,15 @@
+/*
+ * channel - what an author has declared, with defaults in place of what was left out
+ */
+#ifndef SEANCE_CHANNEL_H
+#define SEANCE_CHANNEL_H
+
+#include "seance.h"
+
+const char *channel_state_key(const struct seance_channel *channel);
+const char *channel_state_version_key(const struct seance_channel *channel);
+
+/* channel_fault - why a channel cannot be served: a constant; NULL: it can */
+const char *channel_fault(const struct seance_channel *channel);
+
+#endif
