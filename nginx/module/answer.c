@@ -38,6 +38,8 @@ put_close(struct encoder *e, const struct events_event *event)
 		e->close_code = event->data[0] << 8 | event->data[1];
 		if (!websocket_code_valid(e->close_code))
 			return "CLOSE with a code that is not allowed";
+		if (!websocket_utf8_valid(event->data + 2, event->len - 2))
+			return "CLOSE with a reason that is not UTF-8";
 	}
 	put_frame(e, WEBSOCKET_CLOSE, event);
 	return NULL;
@@ -49,6 +51,16 @@ put_control(struct encoder *e, enum websocket_opcode opcode, const struct events
 	if (event->len > WEBSOCKET_CONTROL_MAX)
 		return "PING or PONG too long";
 	put_frame(e, opcode, event);
+	return NULL;
+}
+
+/* Text is checked once, when it is measured: a client that gets bytes that are no text must close. */
+static const char *
+put_text(struct encoder *e, const struct events_event *event)
+{
+	if (e->frame == NULL && !websocket_utf8_valid(event->data, event->len))
+		return "TEXT that is not UTF-8";
+	put_frame(e, WEBSOCKET_TEXT, event);
 	return NULL;
 }
 
@@ -64,8 +76,7 @@ put_event(struct encoder *e)
 	e->at += n;
 	switch (event.type) {
 	case EVENTS_TEXT:
-		put_frame(e, WEBSOCKET_TEXT, &event);
-		break;
+		return put_text(e, &event);
 	case EVENTS_BINARY:
 		put_frame(e, WEBSOCKET_BINARY, &event);
 		break;

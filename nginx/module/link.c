@@ -310,10 +310,12 @@ static struct seance_frame *
 deliver_frame(const struct link_message *m)
 {
 	const char *why = "out of memory";
-	struct seance_frame *frame;
+	struct seance_frame *frame = NULL;
 
 	if (m->opcode == LINK_EVENTS || m->opcode == LINK_CATCH_UP)
 		frame = seance_events_frame(m->body, m->body_len, &why);
+	else if (m->opcode == LINK_TEXT && !websocket_utf8_valid(m->body, m->body_len))
+		why = "text that is not UTF-8";
 	else
 		frame = seance_frame_message(m->opcode == LINK_TEXT ? WEBSOCKET_TEXT : WEBSOCKET_BINARY, m->body,
 		                             m->body_len);
@@ -325,15 +327,29 @@ deliver_frame(const struct link_message *m)
 	return frame;
 }
 
-/* Serves targets of a delivery while `budget` lasts.  NGX_AGAIN: not all; NGX_ERROR: give the stream up. */
+/* What cannot be delivered is lost to its sockets: they end, so that their clients come anew. */
+static void
+close_targets(const struct link_message *m)
+{
+	for (uint32_t i = 0; i < m->target_count; i++) {
+		struct seance_socket *s = seance_table_find(link_target_at(m, i).handle);
+
+		if (s != NULL)
+			seance_socket_close(s, WEBSOCKET_INTERNAL_ERROR, NULL, 0);
+	}
+}
+
+/* Serves targets of a delivery while `budget` lasts.  NGX_AGAIN: not all. */
 static ngx_int_t
 deliver(struct seance_link *link, const struct link_message *m, ngx_uint_t *budget)
 {
 	if (link->frame == NULL) {
 		link->frame = deliver_frame(m);
 		link->target = 0;
-		if (link->frame == NULL)
-			return NGX_ERROR;
+		if (link->frame == NULL) {
+			close_targets(m);
+			return NGX_OK;
+		}
 	}
 	for (; link->target < m->target_count; link->target++) {
 		struct link_target target;

@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
 import net from 'node:net'
 import { test } from 'node:test'
+import tls from 'node:tls'
 import { Client, accept, frame, request, OP } from './client.mjs'
 import { fcgiAnswer } from './program.mjs'
-import { shared } from './setup.mjs'
-import { testConfiguration, until } from './nginx.mjs'
+import { certificate, shared } from './setup.mjs'
+import { freePort, testConfiguration, until } from './nginx.mjs'
 
+const securePort = await freePort()
 const s = await shared({
+	listen: port => `listen 127.0.0.1:${port}; listen 127.0.0.1:${securePort} ssl; ${certificate()}`,
 	server: 'location /open/ { seance_hold main; seance_pass unix:/nowhere; }',
 	hold: 'seance_param SEANCE_CLIENT $remote_addr; seance_param QUERY "$args"; seance_param LONG "' + 'v'.repeat(300) + '";',
 	connect: 'fastcgi_param SEANCE_VOCABULARY seance;',
@@ -49,14 +52,53 @@ const bad = [
 	['no version', { 'Sec-WebSocket-Version': undefined }, 426],
 	['version 8', { 'Sec-WebSocket-Version': '8' }, 426],
 	['version 130', { 'Sec-WebSocket-Version': '130' }, 426],
+	['two versions', { 'Sec-WebSocket-Version': ['13', '13'] }, 426],
+	['versions in a list', { 'Sec-WebSocket-Version': '13, 8' }, 426],
+	['an empty version', { 'Sec-WebSocket-Version': '' }, 426],
+	['an empty Upgrade', { Upgrade: '' }, 400],
+	['an Upgrade that only begins so', { Upgrade: 'websockets' }, 400],
+	['an Upgrade with a version', { Upgrade: 'websocket/13' }, 400],
+	['a Connection that only contains it', { Connection: 'upgraded, not-upgrade' }, 400],
+	['an empty key', { 'Sec-WebSocket-Key': '' }, 400],
+	['a key of 15 bytes', { 'Sec-WebSocket-Key': 'AAECAwQFBgcICQoLDA0O' }, 400],
+	['a key of 17 bytes', { 'Sec-WebSocket-Key': 'AAECAwQFBgcICQoLDA0ODxA=' }, 400],
+	['a key without its padding', { 'Sec-WebSocket-Key': 'AAECAwQFBgcICQoLDA0ODw' }, 400],
+	['no Host', { Host: undefined }, 400],
 	['a body', { 'Content-Length': '3' }, 400],
+	['a chunked body', { 'Transfer-Encoding': 'chunked' }, 400],
 ]
-for (const [name, headers, status] of bad) {
-	test(`handshake with ${name}: ${status}`, async () => {
-		const c = s.track(await Client.open(s.nginx.port, '/?id=bad', { headers, early: headers['Content-Length'] ? 'abc' : '' }))
-		assert.equal(c.status, status)
-		if (status === 426) assert.equal(c.headers['sec-websocket-version'], '13')
-	})
+const good = [
+	['names of headers in small letters', { Upgrade: undefined, Connection: undefined, upgrade: 'websocket', connection: 'upgrade' }],
+	['values in capitals', { Upgrade: 'WEBSOCKET', Connection: 'UPGRADE' }],
+	['Connection as a list', { Connection: 'keep-alive ,\tUpgrade, x' }],
+	['Connection twice', { Connection: ['keep-alive', 'Upgrade'] }],
+	['Upgrade as a list', { Upgrade: 'h2c, websocket' }],
+	['Upgrade twice', { Upgrade: ['h2c', 'websocket'] }],
+	['extensions, which are not taken', { 'Sec-WebSocket-Extensions': 'permessage-deflate; client_max_window_bits, x-webkit-deflate-frame' }],
+	['subprotocols, none of which is taken', { 'Sec-WebSocket-Protocol': 'chat, superchat' }],
+	['an Origin', { Origin: 'http://example.com' }],
+	['a cookie of 4 KB', { Cookie: 'c'.repeat(4096) }],
+	['a body of 0 bytes', { 'Content-Length': '0' }],
+]
+for (const [scheme, socket] of [['ws', () => undefined], ['wss', () => tls.connect({ port: securePort, host: '127.0.0.1', rejectUnauthorized: false })]]) {
+	for (const [name, headers, status] of bad) {
+		test(`${scheme}: handshake with ${name}: ${status}`, async () => {
+			const early = headers['Content-Length'] ? 'abc' : headers['Transfer-Encoding'] ? '3\r\nabc\r\n0\r\n\r\n' : ''
+			const c = s.track(await Client.open(s.nginx.port, '/?id=bad', { headers, early, socket: socket() }))
+			assert.equal(c.status, status)
+			if (status === 426) assert.equal(c.headers['sec-websocket-version'], '13')
+		})
+	}
+	for (const [i, [name, headers]] of good.entries()) {
+		test(`${scheme}: handshake with ${name}: 101`, async () => {
+			const c = await s.open(`good-${scheme}-${i}`, `/?id=good-${scheme}-${i}`, { headers, early: frame(OP.TEXT, 'at once'), socket: socket() })
+			assert.equal(c.status, 101)
+			assert.equal(c.headers['sec-websocket-accept'], accept('dGhlIHNhbXBsZSBub25jZQ=='))
+			assert.equal(c.headers['sec-websocket-extensions'], undefined)
+			assert.equal(c.headers['sec-websocket-protocol'], undefined)
+			assert.equal(await c.nextText(), 'at once')
+		})
+	}
 }
 
 for (const method of ['POST', 'HEAD', 'PUT']) {

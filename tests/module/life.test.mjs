@@ -1,13 +1,10 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { rmSync } from 'node:fs'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import tls from 'node:tls'
 import { Client, closeFrame, frame, OP } from './client.mjs'
 import { text } from './program.mjs'
-import { start, using } from './setup.mjs'
-import { alive, descriptors, freePort, privateMemory, sleep, startNginx, temporary, until } from './nginx.mjs'
+import { certificate, start, using } from './setup.mjs'
+import { alive, descriptors, freePort, privateMemory, sleep, startNginx, until } from './nginx.mjs'
 
 const many = async (s, n, name) => {
 	const clients = []
@@ -159,9 +156,7 @@ test('worker_connections used up: newcomers are refused, the held ones stay', us
 }))
 
 test('wss: the same over TLS, large and small, slow readers included', async () => {
-	const dir = temporary()
-	execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', join(dir, 'k'), '-out', join(dir, 'c'), '-days', '2', '-subj', '/CN=localhost'], { stdio: 'pipe' })
-	const s = await start({ listen: port => `listen 127.0.0.1:${port} ssl; ssl_certificate ${join(dir, 'c')}; ssl_certificate_key ${join(dir, 'k')};`, hold: 'seance_buffer_limit 64m; seance_idle_timeout 900ms;' })
+	const s = await start({ listen: port => `listen 127.0.0.1:${port} ssl; ${certificate()}`, hold: 'seance_buffer_limit 64m; seance_idle_timeout 900ms;' })
 	try {
 		const open = async (id, options) => {
 			const socket = tls.connect({ port: s.nginx.port, host: '127.0.0.1', rejectUnauthorized: false, allowHalfOpen: true })
@@ -197,7 +192,6 @@ test('wss: the same over TLS, large and small, slow readers included', async () 
 		assert.deepEqual(alerts(s), [])
 	} finally {
 		await s.stop()
-		rmSync(dir, { recursive: true, force: true })
 	}
 })
 

@@ -44,6 +44,24 @@ test('a unit of several frames', async () => {
 	assert.deepEqual(await c.closing(), { code: 4000, reason: 'r' })
 })
 
+for (const [name, body, opcode] of [
+	['text that is not UTF-8', Buffer.from([0x61, 0xff]), 1],
+	['an event of text that is not UTF-8', text(Buffer.from([0xc0, 0x80])), 3],
+	['broken events', Buffer.from('TEXT 5\r\nabc\r\n'), 3],
+]) {
+	test(`a delivery of ${name}: its sockets are closed with 1011, the others and the link go on`, async () => {
+		const [a, b, c] = [await open(), await open(), await open()]
+		const { stream } = s.link
+		stream.deliver([[a.id, 0, 1], [b.id, 0, 1]], body, opcode)
+		stream.deliver([[c.id, 0, 1]], 'well')
+		assert.equal((await a.closing()).code, 1011)
+		assert.equal((await b.closing()).code, 1011)
+		assert.equal(await c.nextText(), 'well')
+		assert.equal(s.link.stream, stream)
+		assert.match(s.nginx.log(), /seance: delivery not possible: /)
+	})
+}
+
 test('targets that are unknown are passed over, and the batch acknowledged', async () => {
 	const c = await open()
 	const h = s.link.stream.handles[c.id]

@@ -1,10 +1,23 @@
 // What most tests need: nginx with the module, a scripted program and the link's other end.
+import { execFileSync } from 'node:child_process'
 import { after } from 'node:test'
 import { join } from 'node:path'
 import { rmSync } from 'node:fs'
 import { startNginx, temporary, until } from './nginx.mjs'
 import { Client } from './client.mjs'
 import { Link, Program } from './program.mjs'
+
+let certificateDir
+
+// The directives that name a certificate for localhost, made once a test file.
+export function certificate() {
+	if (!certificateDir) {
+		certificateDir = temporary()
+		after(() => rmSync(certificateDir, { recursive: true, force: true }))
+		execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', join(certificateDir, 'k'), '-out', join(certificateDir, 'c'), '-days', '2', '-subj', '/CN=localhost'], { stdio: 'pipe' })
+	}
+	return `ssl_certificate ${join(certificateDir, 'c')}; ssl_certificate_key ${join(certificateDir, 'k')};`
+}
 
 // start(options of startNginx) → {nginx, program, link, open(), stop()}
 export async function start(options = {}) {
