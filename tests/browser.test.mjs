@@ -2,34 +2,24 @@
  * Two pages of the example side by side, in headless Chromium.
  */
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
-import { chromium } from "playwright-core";
+import { startChromium } from "./lib/chromium.mjs";
 import { patience, until } from "./lib/wait.mjs";
 import { startSystem, temporaryDir } from "./system.mjs";
-
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const args = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"];
 
 let system;
 let dir; // given to the system, so that it can be stopped and started again on what is stored
 let browser;
-let profile;
 const wrong = []; // what no page may say
 
 before(async () => {
-  assert.ok(executablePath, "chromium is installed");
   dir = temporaryDir();
   system = await startSystem({ app: "examples/todos", dir });
-  profile = mkdtempSync(join(tmpdir(), "seance-chromium-"));
-  browser = await chromium.launchPersistentContext(profile, { executablePath, args, viewport: { width: 900, height: 760 }, timeout: 30000 * patience });
-  browser.setDefaultTimeout(5000 * patience);
+  browser = await startChromium({ viewport: { width: 900, height: 760 } });
 });
 after(async () => {
-  await browser?.close();
-  if (profile) rmSync(profile, { recursive: true, force: true });
+  await browser?.end();
   await system?.stop();
   if (dir) rmSync(dir, { recursive: true, force: true });
 });
