@@ -17,6 +17,7 @@ struct seance_peer {
 	struct seance_pool *pool;
 	ngx_connection_t *c;
 	struct seance_job *job; /* NULL: idle */
+	ngx_msec_t since;       /* when it was given the job */
 	size_t sent;
 	struct fcgi_answer answer;
 };
@@ -182,6 +183,27 @@ peer_take(struct seance_peer *peer, size_t len)
 	return NGX_DONE;
 }
 
+/* The timer is set once, and looks, when it goes off, whether it was right to. */
+static void
+peer_check(struct seance_peer *peer)
+{
+	struct seance_pool *pool = peer->pool;
+	struct seance_job *job = peer->job;
+	ngx_msec_t waited = ngx_current_msec - peer->since;
+
+	if (job == NULL)
+		return;
+	if (waited < job->patience) {
+		ngx_add_timer(peer->c->read, job->patience - waited);
+		return;
+	}
+	log_errors(pool, &peer->answer);
+	peer_free(peer);
+	job->peer = NULL;
+	job->done(job, SEANCE_LOST, NULL, 0);
+	pump(pool);
+}
+
 static void
 peer_read(ngx_event_t *ev)
 {
@@ -190,6 +212,11 @@ peer_read(ngx_event_t *ev)
 
 	if (c->close) { /* worker_shutdown_timeout */
 		peer_fail(peer);
+		return;
+	}
+	if (ev->timedout) {
+		ev->timedout = 0;
+		peer_check(peer);
 		return;
 	}
 	do {
@@ -250,6 +277,7 @@ peer_new(struct seance_pool *pool)
 	peer->c->data = peer;
 	peer->c->read->handler = peer_read;
 	peer->c->write->handler = peer_write;
+	peer->c->read->cancelable = 1;
 	peer->pool = pool;
 	peer->job = NULL;
 	fcgi_answer_init(&peer->answer, ANSWER_MAX);
@@ -293,8 +321,11 @@ assign(struct seance_peer *peer, struct seance_job *job)
 	ngx_queue_insert_tail(&peer->pool->busy, &peer->queue);
 	peer->job = job;
 	peer->sent = 0;
+	peer->since = ngx_current_msec;
 	job->peer = peer;
 	job->attempts++;
+	if (!peer->c->read->timer_set)
+		ngx_add_timer(peer->c->read, job->patience);
 	peer_write(peer->c->write);
 }
 

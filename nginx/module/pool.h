@@ -15,7 +15,7 @@ struct seance_peer;
 enum seance_outcome {
 	SEANCE_ANSWERED,  /* data is the whole answer: head and body */
 	SEANCE_MALFORMED, /* what came is no answer, or too big; data is why, a text */
-	SEANCE_LOST       /* not answered, and its owner does not want it sent again */
+	SEANCE_LOST       /* not answered: in time, or its owner does not want it sent again */
 };
 
 /*
@@ -30,6 +30,7 @@ struct seance_job {
 	ngx_int_t (*prepare)(struct seance_job *job);
 	/* the end of it: the owner frees the job; data is borrowed until it returns */
 	void (*done)(struct seance_job *job, enum seance_outcome outcome, const u_char *data, size_t len);
+	ngx_msec_t patience; /* how long an attempt may last */
 	uint32_t attempts;
 	size_t len;
 	u_char *data; /* the encoded request, part of the job's block */

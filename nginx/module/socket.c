@@ -252,6 +252,7 @@ send_message(struct seance_socket *s, struct seance_message *message)
 {
 	s->message = message;
 	s->started = ngx_current_msec;
+	message->job.patience = 2 * s->conf->deadline; /* the socket itself has ended by then */
 	message->job.prepare = message_prepare;
 	message->job.done = message_done;
 	if (s->c != NULL && s->state == SEANCE_OPEN && !s->c->write->timer_set)
@@ -424,6 +425,8 @@ got_close(struct seance_socket *s, const struct websocket_event *event)
 	if (s->state == SEANCE_OPEN) {
 		s->finishing = 1;
 		seance_socket_close(s, event->code, NULL, 0);
+		if (s->message == NULL)
+			seance_socket_next(s); /* it waited for an answer that is written no more */
 	} else {
 		check_closed(s);
 	}

@@ -60,7 +60,8 @@ export class Client {
 		const s = socket ?? net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
 		const client = new Client(s)
 		s.write(Buffer.concat([Buffer.from(raw ?? request(path, headers, method, version)), Buffer.from(early)]))
-		await client.until(() => client.status !== null, 'an answer to the handshake')
+		await client.until(() => client.status !== null || client.ended, 'an answer to the handshake')
+		if (client.status === null) throw new Error(`no answer to the handshake: ${client.error?.message ?? 'closed'}`)
 		return client
 	}
 

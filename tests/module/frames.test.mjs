@@ -55,6 +55,26 @@ test('what a client sent before its close is still run, then it is told as close
 	}
 })
 
+test('likewise when an answer still waited for what precedes it', async () => {
+	const c = await open()
+	const on = s.program.on
+	const texts = []
+	s.program.on = request => { texts.push(request.text); request.answer({ order: '5-6/1', events: [text('early')] }) }
+	try {
+		c.text('one').text('two').text('three')
+		await until(() => texts.length === 1, 'the first')
+		c.send(frame(OP.PING))
+		await c.next()
+		c.send(closeFrame(1000))
+		await c.end()
+		await until(() => texts.length === 3, 'the others')
+		assert.deepEqual(texts, ['one', 'two', 'three'])
+		assert.equal((await closed(c.id)).code, 1000)
+	} finally {
+		s.program.on = on
+	}
+})
+
 test('the program closes by its answer: frames before, then the code and reason', async () => {
 	const c = await open()
 	const on = s.program.on

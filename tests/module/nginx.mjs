@@ -25,7 +25,7 @@ export async function until(what, name = 'condition', ms = 10000) {
 	for (;;) {
 		const value = await what()
 		if (value) return value
-		if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${name}`)
+		if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${typeof name === 'function' ? name() : name}`)
 		await sleep(5)
 	}
 }

@@ -45,6 +45,32 @@ for (const [name, once] of Object.entries(stages)) {
 	})
 }
 
+test('a request that is never answered: its socket ends at the deadline, and is told as closed in a bounded time', using({ hold: 'seance_deadline 300ms; seance_close_timeout 200ms; seance_connections 1;' }, async s => {
+	const c = await s.open('hung')
+	let hung
+	s.program.on = request => { hung = request }
+	c.text('x')
+	assert.equal((await c.closing()).code, 1013)
+	assert.deepEqual(s.link.stream.of('CLOSED'), [], 'not while the program may still run it')
+	await until(() => s.link.stream.of('CLOSED').length === 1, 'told as closed')
+	assert.ok(hung.connection.destroyed || hung.connection.readableEnded)
+	s.program.on = request => request.echo()
+	const d = await s.open('next')
+	d.text('the connection is free again')
+	assert.equal(await d.nextText(), 'the connection is free again')
+}))
+
+test('an exiting worker does not wait for a program that never answers', using({ hold: 'seance_deadline 300ms; seance_close_timeout 200ms;' }, async s => {
+	const [worker] = s.nginx.workers()
+	const c = await s.open('hung')
+	s.program.on = () => {}
+	c.text('x')
+	await until(() => s.program.requests.length === 1, 'the request')
+	await s.nginx.reload()
+	c.cut()
+	await until(() => !s.nginx.workers().includes(worker), 'the old worker to leave')
+}))
+
 test('the old connection is closed before the request is sent again', async () => {
 	const c = await open()
 	let first, gone = null

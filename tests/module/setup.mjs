@@ -13,7 +13,7 @@ let certificateDir
 export function certificate() {
 	if (!certificateDir) {
 		certificateDir = temporary()
-		after(() => rmSync(certificateDir, { recursive: true, force: true }))
+		process.on('exit', () => rmSync(certificateDir, { recursive: true, force: true }))
 		execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', join(certificateDir, 'k'), '-out', join(certificateDir, 'c'), '-days', '2', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'], { stdio: 'pipe' })
 	}
 	return `ssl_certificate ${join(certificateDir, 'c')}; ssl_certificate_key ${join(certificateDir, 'k')};`
