@@ -11,7 +11,7 @@ export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
 // The module's file: SEANCE_MODULE names another one (one with sanitizers).
 export const modulePath = process.env.SEANCE_MODULE ?? join(root, 'build/module/ngx_http_seance_module.so')
 
-export const nginxBinary = process.env.NGINX ?? ['/usr/sbin/nginx', '/usr/bin/nginx'].find(existsSync) ?? 'nginx'
+export const nginxBinary = process.env.NGINX_BINARY ?? ['/usr/sbin/nginx', '/usr/bin/nginx'].find(existsSync) ?? 'nginx'
 
 // A module with AddressSanitizer in it needs its library first (asan.sh).
 const preload = process.env.NGINX_PRELOAD

@@ -14,7 +14,7 @@ import { descriptors, freePort, privateMemory, sleep, until } from './nginx.mjs'
 
 const total = Number(process.argv[2] ?? 2000)
 const seed = Number(process.argv[3] ?? Date.now() % 1e9)
-const sanitized = /asan/.test(process.env.NGINX_PRELOAD ?? '') || Boolean(process.env.NGINX)
+const sanitized = /asan/.test(process.env.NGINX_PRELOAD ?? '') || Boolean(process.env.NGINX_BINARY)
 const ABREAST = 200
 let state = seed >>> 0
 const pick = n => {              // mulberry32
