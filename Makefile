@@ -6,6 +6,9 @@
 #                              SEANCE_FLAGS="--durability=normal ..." NGINX_WORKERS=1 MODULE=file.so
 #   make test                  everything, unit tests with sanitizers too; last line "N passed, N failed"
 #   make test-sanitize         the same with the program itself sanitized
+#   make test-nginx-asan       the module's tests in a whole nginx under AddressSanitizer, of Debian's source
+#   make torture               TORTURE=50000 connections that break while all else does, plain and in both kinds of
+#                              AddressSanitizer
 #   make lint, make format     clang-format, clang-tidy, cppcheck
 #   make bench                 figures and ratios
 #   make fuzz                  FUZZ_SECONDS=60 for each target of tests/fuzz, or those of FUZZ="json diff"
@@ -230,6 +233,23 @@ test-sanitize:
 	@$(SUBMAKE) programs test-programs SANITIZE=thread
 	@tests/run sanitize
 
+test-nginx-asan:
+	@scripts/deps run
+	@scripts/deps test
+	@scripts/deps nginx-asan
+	@$(SUBMAKE) module
+	@tests/run nginx-asan
+
+TORTURE ?= 50000
+torture:
+	@scripts/deps run
+	@scripts/deps test
+	@scripts/deps nginx-asan
+	@$(SUBMAKE) module
+	@tests/module/torture.mjs $(TORTURE)
+	@tests/module/asan.sh tests/module/torture.mjs $(TORTURE)
+	@tests/module/nginx-asan.sh tests/module/torture.mjs $(TORTURE)
+
 bench:
 	@scripts/deps run
 	@$(SUBMAKE) all test-programs
@@ -256,5 +276,5 @@ format:
 clean:
 	rm -rf build $(foreach folder,$(PROGRAM_FOLDERS),$(folder)/$(notdir $(folder)))
 
-.PHONY: all library program programs module unit test-programs deps deps-test run test test-sanitize \
+.PHONY: all library program programs module unit test-programs deps deps-test run test test-sanitize test-nginx-asan torture \
 	bench fuzz fuzzers lint format clean FORCE

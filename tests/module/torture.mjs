@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// torture.mjs [N] [SEED] - N connections (2000) that break at random moments while all else breaks, too
+// torture.mjs [N] [SEED] [alone] - N connections (2000) that break at random moments while all else breaks, too
 //
 // Half of them with the worker staying: its pid, its descriptors, its memory and its own counts must come
 // back.  The other half with nginx reloading as well: no worker may die, and the old ones must leave.
 // Meanwhile the program is killed, its link and its FastCGI connections break, and its answers are
-// late, large, cut off or wrong.  Plain, or under AddressSanitizer by asan.sh; memory is then only printed.
+// late, large, cut off or wrong.  alone: the program has no link.  Plain, or under AddressSanitizer by asan.sh; memory is then only printed.
 import net from 'node:net'
 import tls from 'node:tls'
 import { Client, frame, OP, request } from './client.mjs'
@@ -13,7 +13,8 @@ import { certificate, start } from './setup.mjs'
 import { descriptors, freePort, privateMemory, sleep, until } from './nginx.mjs'
 
 const total = Number(process.argv[2] ?? 2000)
-const seed = Number(process.argv[3] ?? Date.now() % 1e9)
+const alone = process.argv.includes('alone')
+const seed = Number(process.argv[3]) || Date.now() % 1e9
 const sanitized = /asan/.test(process.env.NGINX_PRELOAD ?? '') || Boolean(process.env.NGINX_BINARY)
 const ABREAST = 200
 let state = seed >>> 0
@@ -31,6 +32,7 @@ const s = await start({
 	connections: 8192,
 	listen: port => `listen 127.0.0.1:${port} backlog=4096; listen 127.0.0.1:${securePort} ssl backlog=4096; ${certificate()}`,
 	http: 'client_header_timeout 1s; send_timeout 2s; ssl_protocols TLSv1.2 TLSv1.3;',
+	held: alone ? '' : 'main',
 	hold: 'seance_buffer 64k; seance_buffer_limit 1m; seance_deadline 1s; seance_idle_timeout 1s; seance_close_timeout 500ms; seance_held_back 2;',
 })
 let failed = 0
@@ -142,10 +144,15 @@ async function phase(n, reloads) {
 	await broken
 }
 
-// Nothing is held, in flight or queued any more, as the worker itself says.
+const lines = (text, pattern) => (text.match(pattern) ?? []).length
+const allEnded = () => lines(s.nginx.access(), / HTTP\/1\.1" 101 /g) === lines(s.nginx.log(), /websocket t\d+ ended/g)
+
+// Nothing is held, in flight or queued any more, as the worker itself says; or, without a link, as its log does.
 const gauges = ['websockets', 'behind', 'in_flight', 'waiting', 'waiting_bytes', 'held_back', 'buffered_bytes']
 async function quiet() {
 	await until(() => s.nginx.workers().length === 1, 'old workers to leave', 30000)
+	await until(allEnded, 'a line on each end', 30000)
+	if (alone) return null
 	const counts = await until(() => {
 		const last = s.link.stream?.ready && s.link.stream.counts
 		return last && gauges.every(name => last[name] === 0) && last.opened === last.closed && last
@@ -173,7 +180,7 @@ try {
 	await quiet()
 	said('with reloads', Math.floor(total / 2), Date.now() - t2, now, seen())
 	s.program.on = request => request.echo()
-	const c = await s.open('last')
+	const c = await s.open(alone ? null : 'last', '/?id=last')
 	c.text('alive')
 	check(await c.nextText() === 'alive', 'it goes on serving')
 	s.nginx.signal('SIGQUIT')
