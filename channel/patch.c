@@ -632,17 +632,26 @@ patch_run(struct patch_edit *edit, json_object *operations)
 	return true;
 }
 
+/* The value may share parts with the document, in other places: what is put in is copied beforehand. */
+static bool
+become_by(struct patch_edit *edit, json_object *from, json_object *to)
+{
+	json_object *shared = diff_make(from, to), *operations = json_copy(shared);
+	bool done = patch_run(edit, operations);
+
+	json_object_put(shared);
+	json_object_put(operations);
+	return done;
+}
+
 bool
 patch_become(struct patch_edit *edit, json_object *value)
 {
-	json_object *operations;
 	bool done = json_unfit(value, JSON_DEPTH_STATE) == NULL;
 
 	if (done) {
-		operations = diff_make(edit->document, value);
-		done = patch_run(edit, operations);
+		done = become_by(edit, edit->document, value);
 		assert(done);
-		json_object_put(operations);
 	}
 	json_object_put(value);
 	return done;

@@ -303,6 +303,15 @@ test_become(void)
 	   "by the fewest operations");
 	patch_edit_accept(&edit);
 	ok(patch_become(&edit, state) && edit.operations_len == 0, "the same again is no operation");
+	patch_become(&edit, parse("{\"old\":{\"a\":1}}"));
+	patch_edit_accept(&edit);
+	state = parse("{\"old\":{}}");
+	json_object_object_add(state, "new", json_object_get(json_object_object_get(edit.document, "old")));
+	ok(patch_become(&edit, state) && is(edit.document, "{\"old\":{},\"new\":{\"a\":1}}"),
+	   "what both share may stand elsewhere");
+	patch_edit_undo(&edit);
+	patch_become(&edit, parse("{\"a\":[1,2,3],\"b\":{\"c\":2}}"));
+	patch_edit_accept(&edit);
 	ok(patch_become(&edit, NULL) && edit.document == NULL, "becomes null");
 	ok(patch_become(&edit, parse("[]")), "and an array");
 	patch_edit_undo(&edit);
@@ -391,6 +400,17 @@ is_written(json_object *original, struct patch_edit *edit)
 	return same;
 }
 
+/* A value that shares parts with the document; taken. */
+static bool
+becomes(struct patch_edit *edit, json_object *value)
+{
+	json_object *wanted = json_copy(value);
+	bool done = patch_become(edit, value) && json_equal(edit->document, wanted);
+
+	json_object_put(wanted);
+	return done;
+}
+
 static void
 test_random(void)
 {
@@ -404,7 +424,7 @@ test_random(void)
 		for (unsigned verbs = random_below(20); verbs > 0; verbs--)
 			changes += random_verb(&edit);
 		if (random_below(4) == 0)
-			patch_become(&edit, random_like(edit.document, 3, 30));
+			wrong += !becomes(&edit, random_like(edit.document, 3, 30));
 		wrong += !is_written(original, &edit);
 		patch_edit_undo(&edit);
 		wrong += !json_equal(edit.document, original);
