@@ -10,8 +10,9 @@
 #ifndef SEANCE_LINK_H
 #define SEANCE_LINK_H
 
+#include "module.h" /* nginx's headers want to be the first */
+
 #include "link_message.h"
-#include "module.h"
 #include "out.h"
 
 struct seance_socket;

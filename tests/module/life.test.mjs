@@ -65,19 +65,92 @@ test('an old worker without sockets does not wait for a program that is gone', u
 	await until(() => !alive(old), 'the old worker to leave')
 }))
 
-test('20 reloads under 64 busy sockets: none closed, none stalled', using({}, async s => {
-	const clients = await many(s, 64, 'b')
+test('20 reloads in 10 s under 256 busy sockets: none closed, none stalled, newcomers held', using({}, async s => {
+	const clients = await many(s, 256, 'b')
+	const echoes = new Map(), failures = []
 	let stop = false
-	const loops = clients.map(async c => {
-		for (let i = 0; !stop; i++) { c.text(`${i}`); assert.equal(await c.nextText(), `${i}`); await sleep(5) }
-	})
-	for (let i = 0; i < 20; i++) { await s.nginx.reload(); await sleep(30) }
+	const busy = async c => {
+		for (let i = 0; !stop; i++) { c.text(`${i}`); assert.equal(await c.nextText(), `${i}`); echoes.set(c, i); await sleep(5) }
+	}
+	const start = c => busy(c).catch(error => { failures.push(error); stop = true })
+	const loops = clients.map(start)
+	for (let i = 0; i < 20 && !stop; i++) {
+		const next = Date.now() + 500
+		await s.nginx.reload()
+		const fresh = await Promise.all(Array.from({ length: 4 }, () => s.open(null, '/')))
+		clients.push(...fresh)
+		loops.push(...fresh.map(start))
+		const before = new Map(echoes)
+		await until(() => stop || clients.every(c => echoes.get(c) > (before.get(c) ?? -1)), 'each to go on')
+		await sleep(Math.max(0, next - Date.now()))
+	}
 	stop = true
 	await Promise.all(loops)
+	assert.deepEqual(failures, [])
 	for (const c of clients) c.cut()
 	await until(() => s.nginx.workers().length === 1, 'old workers to leave', 15000)
 	assert.deepEqual(alerts(s), [])
 }))
+
+test('binary upgrade: sockets go on in the old worker, newcomers come to the new one; both masters leave in order', async () => {
+	const s = await start({ daemon: true })
+	try {
+		const old = s.nginx.pid, clients = await many(s, 20, 'u'), stream = s.link.stream
+		const [worker] = s.nginx.workers()
+		process.kill(old, 'SIGUSR2')
+		await until(() => s.nginx.pid && s.nginx.pid !== old && s.nginx.workers().length === 1, 'the new master and its worker')
+		process.kill(old, 'SIGWINCH')
+		await until(() => s.link.streams.length === 2 && s.link.streams[1].ready, 'the new worker\'s link')
+		let n = 0
+		const d = await until(async () => {      // one that the old worker has taken yet is none
+			const id = `fresh${++n}`, c = await s.open(null, `/?id=${id}`)
+			await until(() => s.link.streams.some(x => x.handles[id] !== undefined), 'held')
+			if (s.link.streams[1].handles[id] !== undefined) return c
+			clients.push(Object.assign(c, { id }))
+		}, 'a newcomer in the new worker')
+		d.text('new')
+		assert.equal(await d.nextText(), 'new')
+		for (const c of clients) { c.text('old'); assert.equal(await c.nextText(), 'old') }
+		stream.deliver(clients.map(c => [c.id, 0, 1]), 'news')
+		for (const c of clients) assert.equal(await c.nextText(), 'news')
+		assert.ok(alive(worker) && alive(old))
+		process.kill(old, 'SIGQUIT')
+		for (const c of clients) c.cut()
+		await until(() => !alive(worker) && !alive(old), 'the old worker and its master to leave')
+		d.text('still')
+		assert.equal(await d.nextText(), 'still')
+		assert.deepEqual(alerts(s), [])
+	} finally {
+		await s.stop()
+	}
+})
+
+test('binary upgrade taken back: the old master\'s workers serve again, the new worker keeps its sockets until they close', async () => {
+	const s = await start({ daemon: true })
+	try {
+		const old = s.nginx.pid, [c] = await many(s, 1, 'u')
+		process.kill(old, 'SIGUSR2')
+		await until(() => s.nginx.pid && s.nginx.pid !== old && s.nginx.workers().length === 1, 'the new master and its worker')
+		const fresh = s.nginx.pid
+		process.kill(old, 'SIGWINCH')
+		await until(() => s.link.streams.length === 2 && s.link.streams[1].ready, 'the new worker\'s link')
+		const d = await s.open('d')
+		process.kill(old, 'SIGHUP')                      // its workers anew
+		process.kill(fresh, 'SIGQUIT')
+		await until(() => s.link.streams.length === 3 && s.link.streams[2].ready, 'a link of the old master\'s new worker')
+		for (const x of [c, d]) { x.text('held'); assert.equal(await x.nextText(), 'held') }
+		d.cut()
+		c.cut()
+		await until(() => !alive(fresh) && s.nginx.pid === old, 'the new master to leave')
+		await until(() => s.nginx.workers().length === 1, 'one worker')
+		const e = await s.open('e')
+		e.text('back')
+		assert.equal(await e.nextText(), 'back')
+		assert.deepEqual(alerts(s), [])
+	} finally {
+		await s.stop()
+	}
+})
 
 test('worker_shutdown_timeout closes what is held with 1001', using({ main: 'worker_shutdown_timeout 300ms;' }, async s => {
 	const clients = await many(s, 10, 't')

@@ -66,6 +66,7 @@ const defaults = {
 	hold: '',        // in the module's location
 	held: 'main',    // the link that it holds for; '' for none
 	connect: '',     // in the location that leads to the program
+	daemon: false,   // the only way in which nginx takes a new binary
 	processes: 1,
 	connections: 4096,
 	listen: port => `listen 127.0.0.1:${port};`,
@@ -85,7 +86,7 @@ export async function startNginx(options = {}) {
 		const p = { ...o, ...extra }
 		return p.conf ? p.conf(port, dir) : `
 load_module ${modulePath};
-daemon off; pid ${pidFile}; error_log ${errorLog} info;
+daemon ${p.daemon ? 'on' : 'off'}; pid ${pidFile}; error_log ${errorLog} info;
 user root; worker_processes ${p.processes || 1}; worker_rlimit_nofile 20000; ${p.main}
 events { worker_connections ${p.connections}; ${p.events} }
 http {
@@ -116,30 +117,32 @@ http {
 	child.stdout.on('data', d => { output += d })
 	child.stderr.on('data', d => { output += d })
 	let exited = null
-	const exit = new Promise(done => child.on('exit', (code, signal) => { exited = code ?? signal; done() }))
+	const exit = new Promise(done => child.on('exit', (code, signal) => { if (!o.daemon || code) exited = code ?? signal; done() }))
 	const log = () => existsSync(errorLog) ? readFileSync(errorLog, 'utf8') : ''
 	const self = {
-		dir, port, program, link, pid: child.pid, log,
+		dir, port, program, link, log,
+		// undefined for the moment in which a binary upgrade renames its file
+		get pid() { return o.daemon ? existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) || undefined : undefined : child.pid },
 		output: () => output,
 		access: () => readFileSync(join(dir, 'access.log'), 'utf8'),
 		// pids of the worker processes, old ones that still hold something included
-		workers: () => children(child.pid).filter(alive),
-		signal: name => process.kill(child.pid, name),
+		workers: () => children(self.pid).filter(alive),
+		signal: name => process.kill(self.pid, name),
 		// reload(extra): with another configuration, if given; returns when a new worker is there
 		async reload(extra) {
 			if (extra) writeFileSync(file, compose(extra))
 			const before = new Set(self.workers())
-			process.kill(child.pid, 'SIGHUP')
+			self.signal('SIGHUP')
 			await until(() => self.workers().some(pid => !before.has(pid)), 'a new worker')
 		},
 		async stop() {
-			if (exited === null) {
-				const workers = self.workers()
-				process.kill(child.pid, 'SIGTERM')
+			if (exited === null && (!o.daemon || existsSync(pidFile))) {
+				const { pid } = self, workers = self.workers()
+				process.kill(pid, 'SIGTERM')
 				const timer = setTimeout(() => {
-					for (const pid of [child.pid, ...workers]) try { process.kill(pid, 'SIGKILL') } catch { /* gone */ }
+					for (const p of [pid, ...workers]) try { process.kill(p, 'SIGKILL') } catch { /* gone */ }
 				}, 5000)
-				await exit
+				await (o.daemon ? until(() => !alive(pid), 'nginx to end') : exit)
 				clearTimeout(timer)
 			}
 			const complaint = `${output}\n${log()}`.match(/ERROR: \w+Sanitizer[\s\S]{0,3000}/)
