@@ -14,6 +14,8 @@
 #   make fuzz                  FUZZ_SECONDS=60 for each target of tests/fuzz, or those of FUZZ="json diff"
 #   make unit                  only builds the unit tests (build/<variant>/unit/)
 #   make deps, make deps-test  only installs what is missing
+#   make install, make uninstall  PREFIX=/usr/local DESTDIR= (library, header, unit file), and what a Debian nginx
+#                              loads and includes, in /usr/lib/nginx, /usr/share/nginx and /etc/nginx
 #   make clean
 #
 #   SANITIZE=address,undefined or SANITIZE=thread is a variant: it has a folder of its own in build/.
@@ -273,8 +275,44 @@ format:
 	@scripts/deps lint
 	clang-format -i $(C_FILES)
 
+# ---- installing: where a Debian nginx, systemd and pkg-config find it --------------------------------
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+NGINX_SHARE := /usr/share/nginx
+PLACES := $(PREFIX)/include/seance.h $(PREFIX)/lib/libseance.a $(PREFIX)/lib/pkgconfig/seance.pc \
+	$(PREFIX)/lib/systemd/system/seance.service /usr/lib/sysusers.d/seance.conf \
+	$(PREFIX)/share/seance/www/seance.js $(PREFIX)/share/doc/seance/README.md \
+	$(PREFIX)/share/doc/seance/gateway.md $(PREFIX)/share/doc/seance/delivery.md \
+	/usr/lib/nginx/modules/ngx_http_seance_module.so $(NGINX_SHARE)/modules-available/mod-http-seance.conf \
+	/etc/nginx/modules-enabled/50-mod-http-seance.conf \
+	/etc/nginx/seance-http.conf /etc/nginx/seance-server.conf /etc/nginx/seance-params.conf
+put = install -D -m 644 $(1) '$(DESTDIR)$(2)'
+filled = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
+
+install: library module
+	@$(call put,include/seance.h,$(PREFIX)/include/seance.h)
+	@$(call put,$(LIBRARY),$(PREFIX)/lib/libseance.a)
+	@$(call filled,include/seance.pc.in,$(PREFIX)/lib/pkgconfig/seance.pc)
+	@$(call filled,fcgi/seance.service.in,$(PREFIX)/lib/systemd/system/seance.service)
+	@$(call put,fcgi/sysusers.conf,/usr/lib/sysusers.d/seance.conf)
+	@$(call put,nginx/www/seance.js,$(PREFIX)/share/seance/www/seance.js)
+	@$(foreach doc,README.md docs/gateway.md docs/delivery.md,$(call put,$(doc),$(PREFIX)/share/doc/seance/$(notdir $(doc)));)
+	@$(call put,$(MODULE),/usr/lib/nginx/modules/ngx_http_seance_module.so)
+	@$(call put,nginx/mod-http-seance.conf,$(NGINX_SHARE)/modules-available/mod-http-seance.conf)
+	@install -d '$(DESTDIR)/etc/nginx/modules-enabled'
+	@ln -sf $(NGINX_SHARE)/modules-available/mod-http-seance.conf \
+		'$(DESTDIR)/etc/nginx/modules-enabled/50-mod-http-seance.conf'
+	@$(foreach part,http server params,test -e '$(DESTDIR)/etc/nginx/seance-$(part).conf' || \
+		$(call put,nginx/seance-$(part).conf,/etc/nginx/seance-$(part).conf);)
+	@echo "installed; the includes in $(DESTDIR)/etc/nginx are yours to change, and stay as they are next time"
+
+uninstall:
+	@rm -f $(foreach place,$(PLACES),'$(DESTDIR)$(place)')
+
 clean:
 	rm -rf build $(foreach folder,$(PROGRAM_FOLDERS),$(folder)/$(notdir $(folder)))
 
-.PHONY: all library program programs module unit test-programs deps deps-test run test test-sanitize test-nginx-asan torture \
+.PHONY: install uninstall all library program programs module unit test-programs deps deps-test run test test-sanitize test-nginx-asan torture \
 	bench fuzz fuzzers lint format clean FORCE
