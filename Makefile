@@ -11,6 +11,7 @@
 #                              AddressSanitizer
 #   make lint, make format     clang-format, clang-tidy, cppcheck
 #   make bench                 figures and ratios
+#   make bench-module          those of the nginx module: echo beside npm's ws, fan-out, memory
 #   make fuzz                  FUZZ_SECONDS=60 for each target of tests/fuzz, or those of FUZZ="json diff"
 #   make unit                  only builds the unit tests (build/<variant>/unit/)
 #   make deps, make deps-test  only installs what is missing
@@ -257,6 +258,12 @@ bench:
 	@$(SUBMAKE) all test-programs
 	@tests/bench/run
 
+bench-module:
+	@scripts/deps run
+	@scripts/deps test
+	@$(SUBMAKE) module test-programs
+	@tests/bench/module.mjs
+
 FUZZ_SECONDS ?= 60
 FUZZ_SANITIZE := fuzzer-no-link,address,undefined
 fuzz:
@@ -315,4 +322,4 @@ clean:
 	rm -rf build $(foreach folder,$(PROGRAM_FOLDERS),$(folder)/$(notdir $(folder)))
 
 .PHONY: install uninstall all library program programs module unit test-programs deps deps-test run test test-sanitize test-nginx-asan torture \
-	bench fuzz fuzzers lint format clean FORCE
+	bench bench-module fuzz fuzzers lint format clean FORCE

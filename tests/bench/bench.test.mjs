@@ -10,6 +10,17 @@ import { tree } from "../system.mjs";
 
 const built = existsSync(join(tree, "build/normal/bench_load"));
 
+it("a short bench of the module", { skip: process.env.SANITIZE ? "figures are for the normal build" : !built && "not built" }, () => {
+  const table = execFileSync(join(tree, "tests/bench/module.mjs"), {
+    env: { ...process.env, BENCH_SECONDS: "0.1", BENCH_ROUNDS: "1", BENCH_SOCKETS: "500" },
+    encoding: "utf8",
+    timeout: 120000,
+  });
+  assert.equal(table.match(/^ {2}\d+ .*\d\.\d\d$/gm)?.length, 5 + 2, table);
+  assert.equal(table.match(/^ {2}wss?, .* \d+ +\d+$/gm)?.length, 4, table);
+  assert.match(table, /wrong frame: 0\n/);
+});
+
 it("a short bench", { skip: process.env.SANITIZE ? "figures are for the normal build" : !built && "not built" }, () => {
   const table = execFileSync(join(tree, "tests/bench/run"), {
     env: { ...process.env, BENCH_SECONDS: "0.1", BENCH_ROUNDS: "1" },

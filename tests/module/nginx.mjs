@@ -69,6 +69,7 @@ const defaults = {
 	daemon: false,   // the only way in which nginx takes a new binary
 	processes: 1,
 	connections: 4096,
+	files: 20000,
 	listen: port => `listen 127.0.0.1:${port};`,
 }
 
@@ -87,7 +88,7 @@ export async function startNginx(options = {}) {
 		return p.conf ? p.conf(port, dir) : `
 load_module ${modulePath};
 daemon ${p.daemon ? 'on' : 'off'}; pid ${pidFile}; error_log ${errorLog} info;
-user root; worker_processes ${p.processes || 1}; worker_rlimit_nofile 20000; ${p.main}
+user root; worker_processes ${p.processes || 1}; worker_rlimit_nofile ${p.files}; ${p.main}
 events { worker_connections ${p.connections}; ${p.events} }
 http {
 	access_log ${join(dir, 'access.log')};
@@ -122,7 +123,10 @@ http {
 	const self = {
 		dir, port, program, link, log,
 		// undefined for the moment in which a binary upgrade renames its file
-		get pid() { return o.daemon ? existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) || undefined : undefined : child.pid },
+		get pid() {
+			if (!o.daemon) return child.pid
+			try { return Number(readFileSync(pidFile, 'utf8')) || undefined } catch { return undefined }
+		},
 		output: () => output,
 		access: () => readFileSync(join(dir, 'access.log'), 'utf8'),
 		// pids of the worker processes, old ones that still hold something included
