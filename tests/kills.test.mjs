@@ -342,6 +342,13 @@ describe("bad input", () => {
     await until(() => /too big/.test(logs()), "a line on the message that was too big");
   });
 
+  it("the access log names the socket at its handshake, the error log at its end", async () => {
+    const raw = await open({}, "vsn=2.0.0&named=1");
+    await raw.close();
+    const [, id] = await until(() => system.read("access.log").match(/named=1 HTTP\/1\.1" 101 .* \/_hold\/websocket\/(\S+)$/m), "the handshake in access.log");
+    await until(() => system.read("error.log").includes(`websocket ${id} ended: code 1000`), "its end in error.log");
+  });
+
   it("a request that only pretends to be a socket's message is not one", async () => {
     const response = await within(fetch(`${system.url}/socket/websocket?vsn=2.0.0`, {
       headers: { SEANCE_SOCKET: "x", "SEANCE-SOCKET": "x", "SEANCE-MESSAGE": "1", "content-type": "application/websocket-events", connection: "close" },
