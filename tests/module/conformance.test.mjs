@@ -1,9 +1,10 @@
 // Every case of cases.mjs, over ws and over wss.
 import assert from 'node:assert/strict'
+import net from 'node:net'
 import { test } from 'node:test'
 import tls from 'node:tls'
 import { cases, LIMIT } from './cases.mjs'
-import { Client, OP, request } from './client.mjs'
+import { Client, closeFrame, frame, OP, request } from './client.mjs'
 import { certificate, shared } from './setup.mjs'
 import { freePort, until } from './nginx.mjs'
 
@@ -21,7 +22,6 @@ function slices(bytes, pieces) {
 	return Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => bytes.subarray(i * size, (i + 1) * size))
 }
 
-// Messages before an end by the client may or may not be answered in time: frames that are not wanted fail the case.
 async function run({ send, pieces, want }, id, socket) {
 	const c = s.track(await Client.open(s.nginx.port, `/?id=${id}`, { socket }))
 	assert.equal(c.status, 101)
@@ -59,10 +59,8 @@ for (const [scheme, socket] of [['ws', () => undefined], ['wss', secure]])
 
 for (const [scheme, socket] of [['ws', () => undefined], ['wss', secure]])
 	test(`${scheme}: a whole session byte by byte, the handshake too`, async () => {
-		const net = await import('node:net')
 		const id = `drip-${scheme}`
 		const c = s.track(new Client(socket() ?? net.connect(s.nginx.port, '127.0.0.1')))
-		const { frame, closeFrame } = await import('./client.mjs')
 		const bytes = Buffer.concat([Buffer.from(request(`/?id=${id}`)), frame(OP.TEXT, 'é', { fin: false }), frame(OP.PING, 'p'), frame(OP.CONT, '€')])
 		for (const piece of slices(bytes, 'bytes')) {
 			c.send(piece)
