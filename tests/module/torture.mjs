@@ -165,7 +165,7 @@ const seen = () => { const [worker] = s.nginx.workers(); return { worker, descri
 const said = (name, n, ms, before, now) => console.log(`# ${name}: ${n} connections in ${ms} ms; descriptors ${before.descriptors} -> ${now.descriptors}, memory ${before.memory} -> ${now.memory} KB`)
 
 try {
-	await many(Math.min(1500, total))          // the heap takes its shape
+	await many(Math.min(1500, Math.ceil(total / 2)))          // the heap takes its shape
 	await quiet()
 	const before = seen(), t = Date.now()
 	await phase(Math.ceil(total / 2), false)

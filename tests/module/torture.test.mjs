@@ -6,9 +6,9 @@ import { fileURLToPath } from 'node:url'
 
 const here = dirname(fileURLToPath(import.meta.url))
 for (const [name, command, ...args] of [
-	['5,000 connections break', process.execPath, join(here, 'torture.mjs'), '5000'],
-	['3,000 connections break, under AddressSanitizer', join(here, 'asan.sh'), process.execPath, join(here, 'torture.mjs'), '3000'],
-	['1,500 connections to a program without a link, under AddressSanitizer', join(here, 'asan.sh'), process.execPath, join(here, 'torture.mjs'), '1500', 'alone'],
+	['2,000 connections break', process.execPath, join(here, 'torture.mjs'), '2000'],
+	['800 connections break, under AddressSanitizer', join(here, 'asan.sh'), process.execPath, join(here, 'torture.mjs'), '800'],
+	['400 connections to a program without a link, under AddressSanitizer', join(here, 'asan.sh'), process.execPath, join(here, 'torture.mjs'), '400', 'alone'],
 ]) {
 	test(name, () => {
 		const ran = spawnSync(command, args, { encoding: 'utf8', timeout: 120000 })
