@@ -90,7 +90,7 @@ test('seance_sockets: more are refused with 503, said once; those that are held 
 	assert.equal(s.nginx.log().split('the worker holds 3 sockets: more are refused').length - 1, 2)
 }))
 
-test('nothing grows with a connection\'s age', { skip: Boolean(process.env.NGINX_PRELOAD) }, using({}, async s => {
+test('nothing grows with a connection\'s age', { skip: Boolean(process.env.NGINX_PRELOAD || process.env.NGINX_BINARY) }, using({}, async s => {
 	const [worker] = s.nginx.workers()
 	const c = await s.open('old')
 	const burst = async n => {

@@ -158,6 +158,7 @@ http {
 	try {
 		await until(() => {
 			if (exited !== null) throw new Error(`nginx has ended (${exited}): ${output}\n${log()}`)
+			if (o.daemon && child.exitCode === null) return false      // it takes no new binary before its parent has gone
 			return existsSync(pidFile) && self.workers().length >= o.processes && reachable(port)
 		}, 'nginx to listen')
 	} catch (error) {
