@@ -286,40 +286,35 @@ format:
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-VERSION := 0.1.0
+VERSION = $(shell sed -n 's/^\#define SEANCE_VERSION "\(.*\)"/\1/p' fcgi/main.c)
 NGINX_SHARE := /usr/share/nginx
-PLACES := $(PREFIX)/include/seance.h $(PREFIX)/lib/libseance.a $(PREFIX)/lib/pkgconfig/seance.pc \
-	$(PREFIX)/lib/systemd/system/seance.service /usr/lib/sysusers.d/seance.conf \
-	$(PREFIX)/share/seance/www/seance.js $(PREFIX)/share/doc/seance/README.md \
-	$(PREFIX)/share/doc/seance/gateway.md $(PREFIX)/share/doc/seance/delivery.md \
-	/usr/lib/nginx/modules/ngx_http_seance_module.so $(NGINX_SHARE)/modules-available/mod-http-seance.conf \
-	/etc/nginx/modules-enabled/50-mod-http-seance.conf \
-	/etc/nginx/seance-http.conf /etc/nginx/seance-server.conf /etc/nginx/seance-params.conf
-put = install -D -m 644 $(1) '$(DESTDIR)$(2)'
-filled = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
+NGINX_ENABLED := /etc/nginx/modules-enabled/50-mod-http-seance.conf
+
+# FILE:FOLDER.  In a FILE.in, @...@ is filled in.  Those of SITE_FILES are the site's to change, once they are there.
+INSTALLED := include/seance.h:$(PREFIX)/include $(LIBRARY):$(PREFIX)/lib include/seance.pc.in:$(PREFIX)/lib/pkgconfig \
+	fcgi/seance.service.in:$(PREFIX)/lib/systemd/system nginx/www/seance.js:$(PREFIX)/share/seance/www \
+	README.md:$(PREFIX)/share/doc/seance docs/gateway.md:$(PREFIX)/share/doc/seance \
+	docs/delivery.md:$(PREFIX)/share/doc/seance fcgi/sysusers.d/seance.conf:/usr/lib/sysusers.d \
+	$(MODULE):/usr/lib/nginx/modules nginx/mod-http-seance.conf:$(NGINX_SHARE)/modules-available
+SITE_FILES := $(foreach part,http server params,nginx/seance-$(part).conf:/etc/nginx)
+
+source_of = $(firstword $(subst :, ,$(1)))
+place_of = '$(DESTDIR)$(lastword $(subst :, ,$(1)))/$(patsubst %.in,%,$(notdir $(call source_of,$(1))))'
+filled = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $(1)
+put = $(if $(filter %.in,$(call source_of,$(1))),$(call filled,$(call source_of,$(1))) | install -D -m 644 /dev/stdin,install -D -m 644 $(call source_of,$(1))) $(call place_of,$(1))
 
 install: library module
-	@$(call put,include/seance.h,$(PREFIX)/include/seance.h)
-	@$(call put,$(LIBRARY),$(PREFIX)/lib/libseance.a)
-	@$(call filled,include/seance.pc.in,$(PREFIX)/lib/pkgconfig/seance.pc)
-	@$(call filled,fcgi/seance.service.in,$(PREFIX)/lib/systemd/system/seance.service)
-	@$(call put,fcgi/sysusers.conf,/usr/lib/sysusers.d/seance.conf)
-	@$(call put,nginx/www/seance.js,$(PREFIX)/share/seance/www/seance.js)
-	@$(foreach doc,README.md docs/gateway.md docs/delivery.md,$(call put,$(doc),$(PREFIX)/share/doc/seance/$(notdir $(doc)));)
-	@$(call put,$(MODULE),/usr/lib/nginx/modules/ngx_http_seance_module.so)
-	@$(call put,nginx/mod-http-seance.conf,$(NGINX_SHARE)/modules-available/mod-http-seance.conf)
-	@install -d '$(DESTDIR)/etc/nginx/modules-enabled'
-	@ln -sf $(NGINX_SHARE)/modules-available/mod-http-seance.conf \
-		'$(DESTDIR)/etc/nginx/modules-enabled/50-mod-http-seance.conf'
-	@$(foreach part,http server params,test -e '$(DESTDIR)/etc/nginx/seance-$(part).conf' || \
-		$(call put,nginx/seance-$(part).conf,/etc/nginx/seance-$(part).conf);)
+	@set -e; $(foreach one,$(INSTALLED),$(call put,$(one));) \
+	$(foreach one,$(SITE_FILES),test -e $(call place_of,$(one)) || $(call put,$(one));) \
+	install -d '$(DESTDIR)$(dir $(NGINX_ENABLED))'; \
+	ln -sf $(NGINX_SHARE)/modules-available/mod-http-seance.conf '$(DESTDIR)$(NGINX_ENABLED)'
 	@echo "installed; the includes in $(DESTDIR)/etc/nginx are yours to change, and stay as they are next time"
 
 uninstall:
-	@rm -f $(foreach place,$(PLACES),'$(DESTDIR)$(place)')
+	@rm -f $(foreach one,$(INSTALLED) $(SITE_FILES),$(call place_of,$(one))) '$(DESTDIR)$(NGINX_ENABLED)'
 
 clean:
 	rm -rf build $(foreach folder,$(PROGRAM_FOLDERS),$(folder)/$(notdir $(folder)))
 
-.PHONY: install uninstall all library program programs module unit test-programs deps deps-test run test test-sanitize test-nginx-asan torture \
-	bench bench-module fuzz fuzzers lint format clean FORCE
+.PHONY: all library program programs module unit test-programs deps deps-test run test test-sanitize \
+	test-nginx-asan torture bench bench-module fuzz fuzzers lint format install uninstall clean FORCE

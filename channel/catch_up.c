@@ -31,8 +31,8 @@ catch_up_free(struct catch_up *catch_up)
 	free(catch_up);
 }
 
-static void
-give_up(struct socket *socket)
+void
+catch_up_drop(struct socket *socket)
 {
 	catch_up_free(socket->catch_up);
 	socket->catch_up = NULL;
@@ -91,7 +91,7 @@ catch_up_decide(struct engine *engine, struct socket *socket)
 		if (!join->ended && join->instance && join->instance->row.last_commit > catch_up->after)
 			worth = add_state(engine, catch_up, join);
 	if (!worth)
-		give_up(socket);
+		catch_up_drop(socket);
 }
 
 bool

@@ -241,6 +241,8 @@ bool catch_up_covers(const struct socket *socket, int64_t number);
 void catch_up_add(struct socket *socket, struct record *record);
 /* catch_up_end - into the result; the socket has none afterwards */
 void catch_up_end(struct socket *socket, struct commit_result *result);
+/* catch_up_drop - the socket is to get all one by one after all */
+void catch_up_drop(struct socket *socket);
 void catch_up_free(struct catch_up *catch_up); /* NULL is accepted */
 
 /* --- fill.c --- */

@@ -168,10 +168,15 @@ try_again(struct engine *engine, struct socket *list)
 	engine_log(engine, "the log cannot be read: %s", store_message(engine->store));
 	engine->fill_retry_ms = clock_ms() + RETRY_MS;
 	engine->fills = list;
-	for (struct socket *s = list; s; s = s->next_fill) {
-		catch_up_free(s->catch_up);
-		s->catch_up = NULL;
-	}
+	for (struct socket *s = list; s; s = s->next_fill)
+		catch_up_drop(s);
+}
+
+static enum store_status
+read_log(struct engine *engine, struct socket *list, int64_t from, struct fill *fill)
+{
+	enum store_status status = plan_catch_ups(engine, list, from, fill);
+	return status == STORE_OK ? scan(engine, from, fill, fill_one) : status;
 }
 
 /* One reading of the log serves all sockets that lack something. */
@@ -186,9 +191,7 @@ fill_sockets(struct engine *engine, struct commit_result *result)
 	int64_t from = begin_fill(list);
 	enum store_status status = STORE_OK;
 	if (from < engine->last)
-		status = plan_catch_ups(engine, list, from, &fill);
-	if (from < engine->last && status == STORE_OK)
-		status = scan(engine, from, &fill, fill_one);
+		status = read_log(engine, list, from, &fill);
 	if (status != STORE_OK) {
 		try_again(engine, list);
 		return;

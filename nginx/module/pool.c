@@ -131,9 +131,9 @@ peer_done(struct seance_peer *peer)
 	fcgi_answer_release(&answer);
 }
 
-/* What came is no answer: the request will not be sent again, the next one would fare no better. */
+/* The connection and its job are over: the request will not be sent again. */
 static void
-peer_malformed(struct seance_peer *peer, const char *why)
+peer_give_up(struct seance_peer *peer, enum seance_outcome outcome, const char *why)
 {
 	struct seance_pool *pool = peer->pool;
 	struct seance_job *job = peer->job;
@@ -141,8 +141,15 @@ peer_malformed(struct seance_peer *peer, const char *why)
 	log_errors(pool, &peer->answer);
 	peer_free(peer);
 	job->peer = NULL;
-	job->done(job, SEANCE_MALFORMED, (const u_char *)why, ngx_strlen(why));
+	job->done(job, outcome, (const u_char *)why, ngx_strlen(why));
 	pump(pool);
+}
+
+/* What came is no answer; the next one would fare no better. */
+static void
+peer_malformed(struct seance_peer *peer, const char *why)
+{
+	peer_give_up(peer, SEANCE_MALFORMED, why);
 }
 
 static void
@@ -187,21 +194,14 @@ peer_take(struct seance_peer *peer, size_t len)
 static void
 peer_check(struct seance_peer *peer)
 {
-	struct seance_pool *pool = peer->pool;
-	struct seance_job *job = peer->job;
 	ngx_msec_t waited = ngx_current_msec - peer->since;
 
-	if (job == NULL)
+	if (peer->job == NULL)
 		return;
-	if (waited < job->patience) {
-		ngx_add_timer(peer->c->read, job->patience - waited);
-		return;
-	}
-	log_errors(pool, &peer->answer);
-	peer_free(peer);
-	job->peer = NULL;
-	job->done(job, SEANCE_LOST, NULL, 0);
-	pump(pool);
+	if (waited < peer->job->patience)
+		ngx_add_timer(peer->c->read, peer->job->patience - waited);
+	else
+		peer_give_up(peer, SEANCE_LOST, "");
 }
 
 static void
