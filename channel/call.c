@@ -10,6 +10,7 @@
 #include "json.h"
 #include "memory.h"
 #include "pointer.h"
+#include "random.h"
 
 /* The first failure is the one to tell. */
 static enum seance_status fail(struct seance_call *call, const char *format, ...) SEANCE_PRINTF(2, 3);
@@ -51,6 +52,7 @@ call_release(struct seance_call *call)
 	json_object_put(call->assigns);
 	json_object_put(call->events);
 	json_object_put(call->reason);
+	effects_release(&call->effects);
 	free(call->crash);
 }
 
@@ -279,7 +281,7 @@ tell(struct seance_call *call, const char *to, const char *name, json_object *de
 enum seance_status
 seance_reply(struct seance_call *call, const char *name, json_object *detail)
 {
-	return tell(call, CALL_TO_SENDER, name, detail);
+	return tell(call, call->posted ? CALL_TO_ALL : CALL_TO_SENDER, name, detail);
 }
 
 enum seance_status
@@ -287,6 +289,122 @@ seance_push(struct seance_call *call, const char *name, json_object *detail)
 {
 	return tell(call, CALL_TO_ALL, name, detail);
 }
+
+/* --- PubSub and timers --- */
+
+static enum seance_status
+effect(struct seance_call *call, const char *what, const struct effect *effect)
+{
+	if (call->effects.count == EFFECTS_MAX) {
+		free(effect->topic);
+		free(effect->payload);
+		return fail(call, "%s: more than %d in one callback", what, EFFECTS_MAX);
+	}
+	effects_add(&call->effects, effect);
+	return SEANCE_OK;
+}
+
+static const char *
+topic_fault(const char *topic)
+{
+	size_t len = strlen(topic);
+	if (len == 0)
+		return "no topic";
+	if (len > EFFECT_TOPIC_BYTES)
+		return "the topic is too long";
+	return json_is_utf8(topic, len) ? NULL : "the topic is not UTF-8";
+}
+
+/* A message as text, owned by the caller; NULL, and why, when it is none. */
+static char *
+message_text(json_object *message, const char **why)
+{
+	size_t len;
+	*why = json_unfit(message, JSON_DEPTH_STATE);
+	if (*why)
+		return NULL;
+	const char *text = json_text(message, &len);
+	if (len > EFFECT_BYTES)
+		*why = "the message is too large";
+	return *why ? NULL : memory_strdup(text);
+}
+
+static enum seance_status
+subscription(struct seance_call *call, const char *what, enum effect_kind kind, const char *topic)
+{
+	const char *why = call->channel ? topic_fault(topic) : "there is no instance in connect";
+	if (why)
+		return fail(call, "%s: %s", what, why);
+	return effect(call, what, &(struct effect){.kind = kind, .topic = memory_strdup(topic)});
+}
+
+enum seance_status
+seance_subscribe(struct seance_call *call, const char *topic)
+{
+	return subscription(call, "seance_subscribe", EFFECT_SUBSCRIBE, topic);
+}
+
+enum seance_status
+seance_unsubscribe(struct seance_call *call, const char *topic)
+{
+	return subscription(call, "seance_unsubscribe", EFFECT_UNSUBSCRIBE, topic);
+}
+
+enum seance_status
+seance_broadcast(struct seance_call *call, const char *topic, json_object *message)
+{
+	const char *why = topic_fault(topic);
+	if (!why && call->hops > HOPS_MAX)
+		why = "a chain of broadcasts, each sent in answer to the one before, is too long";
+	char *payload = why ? NULL : message_text(message, &why);
+	json_object_put(message);
+	if (why)
+		return fail(call, "seance_broadcast: %s", why);
+	return effect(call, "seance_broadcast",
+	              &(struct effect){.kind = EFFECT_BROADCAST,
+	                               .topic = memory_strdup(topic),
+	                               .payload = payload,
+	                               .hops = call->hops});
+}
+
+const char *
+seance_message_topic(const struct seance_call *call)
+{
+	return call->message_topic;
+}
+
+int64_t
+seance_send_after(struct seance_call *call, int64_t delay_ms, json_object *message)
+{
+	const char *why = NULL;
+	if (!call->channel)
+		why = "there is no instance in connect";
+	else if (delay_ms < 0 || delay_ms > SEANCE_MAX_DELAY_MS)
+		why = "the delay is out of bounds";
+	char *payload = why ? NULL : message_text(message, &why);
+	json_object_put(message);
+	if (why) {
+		fail(call, "seance_send_after: %s", why);
+		return 0;
+	}
+	struct effect timer = {
+		.kind = EFFECT_TIMER,
+		.payload = payload,
+		.timer = random_number(),
+		.delay_ms = delay_ms,
+	};
+	return effect(call, "seance_send_after", &timer) == SEANCE_OK ? timer.timer : 0;
+}
+
+enum seance_status
+seance_cancel_timer(struct seance_call *call, int64_t timer)
+{
+	if (!call->channel)
+		return fail(call, "seance_cancel_timer: there is no instance in connect");
+	return effect(call, "seance_cancel_timer", &(struct effect){.kind = EFFECT_CANCEL, .timer = timer});
+}
+
+/* --- not succeeding --- */
 
 enum seance_status
 seance_refuse_json(struct seance_call *call, json_object *reason)

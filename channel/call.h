@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "effects.h"
 #include "patch.h"
 #include "seance.h"
 
@@ -29,6 +30,10 @@ struct seance_call {
 	json_object *assigns;                 /* owned, and nobody else's; NULL: none yet */
 	bool assigned;                        /* assigns were changed */
 	json_object *events;                  /* owned: array of [to, name, detail]; NULL: none */
+	struct effects effects;               /* owned: subscriptions, broadcasts, timers */
+	bool posted;                          /* handle_message: there is no sender */
+	const char *message_topic;            /* borrowed: of the broadcast given; NULL: none */
+	int64_t hops;                         /* that a broadcast of this call has behind it */
 	json_object *reason;                  /* owned: why refused */
 	bool reason_is_text;                  /* reason was given by seance_refuse */
 	char *crash;                          /* owned: why crashed; NULL: not said */

@@ -146,29 +146,65 @@ write_end(struct engine *engine, struct staged *staged)
 }
 
 static enum store_status
-write_staged(struct engine *engine, struct staged *staged)
+write_socket(struct engine *engine, struct staged *staged)
 {
-	struct socket *socket = staged->socket ? staged->socket : staged->message->socket;
-	enum store_status status;
-	if (staged->socket) {
-		if (socket->ended)
-			return STORE_OK;
-		struct store_socket row = socket->row;
-		row.assigns = socket->assigns ? json_text(socket->assigns, NULL) : NULL;
-		status = store_socket_add(engine->store, &row);
-		staged->socket_id = row.id;
-		return status;
-	}
-	status = write_row(engine, staged);
-	if (status == STORE_OK && staged->ends && !socket->ended)
+	struct socket *socket = staged->socket;
+	if (socket->ended)
+		return STORE_OK;
+	struct store_socket row = socket->row;
+	row.assigns = socket->assigns ? json_text(socket->assigns, NULL) : NULL;
+	enum store_status status = store_socket_add(engine->store, &row);
+	staged->socket_id = row.id;
+	return status;
+}
+
+static bool
+socket_ended(const struct staged *staged)
+{
+	const struct socket *socket = staged->message->socket;
+	return socket && socket->ended;
+}
+
+/* What the row means for joins, unless the socket has ended, which is their end too. */
+static enum store_status
+write_joins(struct engine *engine, struct staged *staged)
+{
+	enum store_status status = STORE_OK;
+	bool ended = socket_ended(staged);
+	if (staged->ends && !ended)
 		status = write_end(engine, staged);
 	if (status == STORE_OK && staged->join)
-		status =
-			socket->ended ? write_unjoined(engine, staged->join->instance) : write_join(engine, staged);
-	if (status == STORE_OK && staged->assigns && !socket->ended)
+		status = ended ? write_unjoined(engine, staged->join->instance) : write_join(engine, staged);
+	if (status == STORE_OK && staged->assigns && !ended)
 		status = store_join_assigns(engine->store, staged->assigner->number,
 		                            json_text(staged->assigns, NULL));
 	return status;
+}
+
+static enum store_status
+write_effects(struct engine *engine, const struct staged *staged)
+{
+	const struct instance *its = staged->instance;
+	int64_t instance = its && !its->deleted ? its->next.id : 0;
+	enum store_status status = STORE_OK;
+	if (staged->join) /* what authorize has asked for */
+		status = effects_write(&staged->message->effects, engine->store, instance);
+	return status == STORE_OK ? effects_write(&staged->effects, engine->store, instance) : status;
+}
+
+static enum store_status
+write_staged(struct engine *engine, struct staged *staged)
+{
+	enum store_status status = STORE_OK;
+	if (staged->socket)
+		status = write_socket(engine, staged);
+	else if (staged->message->post)
+		status = post_write(engine, staged);
+	if (status == STORE_OK && staged->record)
+		status = write_row(engine, staged);
+	if (status == STORE_OK && staged->record)
+		status = write_joins(engine, staged);
+	return status == STORE_OK ? write_effects(engine, staged) : status;
 }
 
 /* --- house-keeping that goes along --- */
@@ -215,7 +251,21 @@ static bool
 is_blank(const struct instance *instance)
 {
 	return instance->row.revision == 0 && !instance->joins && !instance->staged && !instance->busy &&
-	       !instance->waiting;
+	       !instance->waiting && !instance->posts && !instance->put;
+}
+
+/* Its first state may have subscribed to something, or wait for a timer. */
+static enum store_status
+awaits_posts(struct engine *engine, struct instance *instance, bool *waits)
+{
+	int64_t count;
+	enum store_status status = store_subscriptions(engine->store, instance->row.id, &count);
+	*waits = status == STORE_OK && count > 0;
+	if (*waits)
+		instance_unblank(engine, instance);
+	if (*waits && !instance->loaded && !instance->due_ms)
+		instance_free(engine, instance);
+	return status;
 }
 
 static enum store_status
@@ -228,6 +278,10 @@ delete_blanks(struct engine *engine)
 			instance_unblank(engine, instance);
 			continue;
 		}
+		bool waits = false;
+		status = awaits_posts(engine, instance, &waits);
+		if (status != STORE_OK || waits)
+			continue;
 		status = delete_row(engine->store, store_instance_delete, instance->row.id);
 		instance->deleted = true;
 	}
@@ -293,6 +347,8 @@ keep_house(struct engine *engine, size_t staged, int64_t last, int64_t now, stru
 		status = delete_blanks(engine);
 	if (status == STORE_OK)
 		status = write_due(engine, now);
+	if (status == STORE_OK && engine->posts_stale)
+		status = store_broadcasts_prune(engine->store, NULL);
 	if (status == STORE_OK)
 		status = put_mark(engine, last, now, house);
 	if (status == STORE_OK)
@@ -310,6 +366,7 @@ house_kept(struct engine *engine, const struct house *house)
 		engine->written = house->written;
 		engine->marked_ms = clock_ms();
 	}
+	engine->posts_stale = false;
 	engine->ended_sockets.count = 0;
 	engine->dead_instances.count = 0;
 	for (size_t i = engine->blank_count; i-- > 0;)
@@ -383,6 +440,7 @@ foreign_rows(struct engine *engine, struct commit_result *result, bool *conflict
 {
 	struct foreign foreign = {.engine = engine, .result = result};
 	enum store_status status = store_scan(engine->store, engine->last, INT64_MAX, foreign_row, &foreign);
+	engine->posts_look = true;
 	if (status == STORE_OK)
 		foreign_deletions(&foreign);
 	*conflict = foreign.conflict;
@@ -436,12 +494,16 @@ apply_message(struct engine *engine, struct staged *staged)
 {
 	struct message *message = staged->message;
 	struct socket *socket = message->socket;
-	socket->done = message->number;
-	if (!socket->known &&
-	    !socket->ended) /* a link broke while it ran: its answer is to have all the same */
-		socket_want_fill(engine, socket, socket->position);
-	if (staged->assigns && !socket->ended)
+	if (staged->assigns && !socket_ended(staged))
 		join_give_assigns(staged->assigner, json_object_get(staged->assigns));
+	effects_applied(engine, &staged->effects);
+	effects_applied(engine, &message->effects);
+	if (!message->post) {
+		socket->done = message->number;
+		if (!socket->known &&
+		    !socket->ended) /* a link broke while it ran: its answer is to have all the same */
+			socket_want_fill(engine, socket, socket->position);
+	}
 	message_answer(engine, message, OUTCOME_COMMITTED);
 }
 
@@ -450,22 +512,18 @@ apply_row(struct engine *engine, struct staged *staged, struct commit_result *re
 {
 	struct record *record = staged->record;
 	struct instance *instance = staged->instance;
-	struct socket *socket = staged->message->socket;
 	engine->last = record->row.number;
 	if (instance)
 		apply_instance(engine, instance);
 	if (record->row.kind == STORE_EVENT)
 		deliver_to_joined(result, record, instance);
 	else
-		deliver_next(result, record, socket);
-	if (staged->ends && !socket->ended)
+		deliver_next(result, record, staged->message->socket);
+	if (staged->ends && !socket_ended(staged))
 		join_ended(engine, staged->ends, record->row.number);
 	if (staged->join)
 		apply_join(engine, staged);
 	staged->join = NULL;
-	apply_message(engine, staged);
-	if (instance)
-		unstage(engine, instance);
 }
 
 static void
@@ -473,16 +531,22 @@ apply_socket(struct engine *engine, const struct staged *staged)
 {
 	if (!staged->socket->ended)
 		socket_stored(engine, staged->socket, staged->socket_id);
+	effects_applied(engine, &staged->effects);
 	socket_unuse(staged->socket);
 }
 
 static void
 apply(struct engine *engine, struct staged *staged, struct commit_result *result)
 {
+	struct instance *instance = staged->instance;
 	if (staged->socket)
 		apply_socket(engine, staged);
-	else
+	if (staged->record)
 		apply_row(engine, staged, result);
+	if (staged->message)
+		apply_message(engine, staged);
+	if (instance)
+		unstage(engine, instance);
 	staged_release(staged);
 }
 
@@ -499,6 +563,8 @@ write_all(struct engine *engine, struct staged *list, size_t count, struct house
 		if (list[i].record)
 			last = list[i].record->row.number;
 	}
+	if (status == STORE_OK)
+		status = posts_prune(engine, list, count);
 	if (status == STORE_OK && now >= engine->retry_ms)
 		status = keep_house(engine, count, last, now, house);
 	return status;
@@ -527,7 +593,8 @@ transaction(struct engine *engine, struct staged *list, size_t count, struct com
 	if (status != STORE_OK) {
 		store_rollback(engine->store);
 		instances_put(engine, false);
-		return FAILED;
+		return status == STORE_NONE ? CONFLICT
+		                            : FAILED; /* a post has been given, or a timer cancelled */
 	}
 	for (size_t i = 0; i < count; i++)
 		apply(engine, &list[i], result);
@@ -555,9 +622,9 @@ put_back(struct engine *engine, struct staged *list, size_t count)
 	for (size_t i = 0; i < engine->blank_count; i++)
 		engine->blanks[i]->deleted = false;
 	for (size_t i = 0; i < count; i++) {
-		if (list[i].ends && !list[i].message->socket->ended && list[i].ends->instance)
+		if (list[i].ends && !socket_ended(&list[i]) && list[i].ends->instance)
 			list[i].ends->instance->deleted = false;
-		if (list[i].assigns && !list[i].message->socket->ended)
+		if (list[i].assigns && !socket_ended(&list[i]))
 			join_stage_assigns(list[i].assigner, json_object_get(list[i].assigner->assigns));
 		if (list[i].instance && --list[i].instance->staged > 0)
 			list[i].instance = NULL;
@@ -565,14 +632,16 @@ put_back(struct engine *engine, struct staged *list, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		if (list[i].instance)
 			instance_discard(engine, list[i].instance);
-		staged_release(&list[i]);
+		if (!list[i].socket) /* its effects are those of connect, which does not run again */
+			staged_release(&list[i]);
 	}
 }
 
 static void
-give_up(struct engine *engine, const struct staged *staged)
+give_up(struct engine *engine, struct staged *staged)
 {
 	if (staged->socket) {
+		effects_release(&staged->effects);
 		socket_end(engine, staged->socket);
 		socket_unuse(staged->socket);
 	} else {
@@ -584,7 +653,7 @@ static void
 run_again(struct engine *engine, const struct staged *staged)
 {
 	if (staged->socket)
-		staged_add(engine)->socket = staged->socket;
+		*staged_add(engine) = *staged;
 	else
 		message_ready(engine, staged->message);
 	messages_run(engine);
@@ -604,7 +673,7 @@ static void commit_staged(struct engine *engine, struct commit_result *result);
 
 /* Each by itself now: so that what can't be committed does not keep the others from it. */
 static void
-commit_singly(struct engine *engine, const struct staged *list, size_t count, bool conflict,
+commit_singly(struct engine *engine, struct staged *list, size_t count, bool conflict,
               struct commit_result *result)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -640,7 +709,7 @@ wait_for_lock(struct engine *engine, struct staged *list, size_t count)
 }
 
 static void
-give_all_up(struct engine *engine, const struct staged *list, size_t count)
+give_all_up(struct engine *engine, struct staged *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		give_up(engine, &list[i]);
@@ -653,8 +722,8 @@ staged_drop(struct engine *engine)
 	size_t count;
 	struct staged *list = take_staged(engine, &count);
 	struct message *message = NULL;
-	give_all_up(engine, list, count);
 	put_back(engine, list, count);
+	give_all_up(engine, list, count);
 	free(list);
 	while ((message = engine->answered)) {
 		engine->answered = message->next;

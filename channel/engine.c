@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "json.h"
 #include "memory.h"
+#include "random.h"
 
 void
 engine_log(struct engine *engine, const char *format, ...)
@@ -129,6 +129,8 @@ engine_open(struct store *store, const struct engine_limits *limits, const struc
 	engine->addresses = memory_need(lh_kchar_table_new(64, NULL));
 	engine->shared_by_topic = memory_need(lh_kchar_table_new(1024, NULL));
 	engine->instances_by_id = table_of_numbers();
+	engine->posts_look = true;
+	engine->post_after = memory_strdup("");
 	return engine;
 }
 
@@ -199,6 +201,7 @@ engine_close(struct engine *engine)
 	free(engine->dead_instances.at);
 	free(engine->blanks);
 	free(engine->puts);
+	free(engine->post_after);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);
 }
@@ -212,8 +215,7 @@ token_make(char token[TOKEN_BYTES * 2])
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 	unsigned char random[TOKEN_BYTES];
-	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		abort();
+	random_bytes(random, sizeof(random));
 	unsigned bits = 0;
 	int have = 0, out = 0;
 	for (int i = 0; i < TOKEN_BYTES; i++) {
@@ -255,7 +257,7 @@ ask_connect(struct engine *engine, struct seance_call *call, const struct engine
 }
 
 static struct socket *
-stage_socket(struct engine *engine, const struct engine_client *client, json_object *assigns)
+stage_socket(struct engine *engine, const struct engine_client *client, struct seance_call *call)
 {
 	char token[TOKEN_BYTES * 2];
 	token_make(token);
@@ -263,7 +265,7 @@ stage_socket(struct engine *engine, const struct engine_client *client, json_obj
 		.token = token,
 		.address = client->address,
 		.format = client->format,
-		.assigns = assigns ? json_text(assigns, NULL) : NULL,
+		.assigns = call->assigned ? json_text(call->assigns, NULL) : NULL,
 		.connected_ms = clock_unix_ms(),
 	};
 	struct socket *socket = socket_new(engine, &row);
@@ -271,7 +273,9 @@ stage_socket(struct engine *engine, const struct engine_client *client, json_obj
 	socket->floor = NOTHING_NEEDED;
 	socket_use(socket); /* by the caller */
 	socket_use(socket); /* by what is staged */
-	staged_add(engine)->socket = socket;
+	struct staged *staged = staged_add(engine);
+	staged->socket = socket;
+	stage_effects(staged, call);
 	return socket;
 }
 
@@ -293,7 +297,7 @@ engine_connect(struct engine *engine, const struct engine_client *client, struct
 	if (status == SEANCE_CRASHED)
 		engine_log(engine, "connect crashed: %s", call_why(&call));
 	if (status == SEANCE_OK && within)
-		*socket = stage_socket(engine, client, call.assigned ? call.assigns : NULL);
+		*socket = stage_socket(engine, client, &call);
 	call_release(&call);
 	if (status != SEANCE_OK)
 		return CONNECT_REFUSED;
@@ -483,8 +487,9 @@ engine_due(struct engine *engine)
 	int64_t due = NOTHING_NEEDED, house = NOTHING_NEEDED;
 	if (engine->staged_count || engine->answered)
 		return 0;
+	due = posts_due(engine, now);
 	if (engine->fills)
-		due = engine->fill_retry_ms;
+		due = lower(due, engine->fill_retry_ms);
 	if (engine->ended_sockets.count || engine->dead_instances.count || engine->blank_count)
 		house = now + HOUSE_AFTER_MS;
 	if (engine->prune_until >= engine->oldest)

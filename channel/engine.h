@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "effects.h"
 #include "record.h"
 #include "seance.h"
 #include "store.h"
@@ -40,9 +41,11 @@ struct engine_limits {
 struct engine_hooks {
 	void *context;
 
-	/* A callback for message `number` of a socket begins; the lock is not held.  false: it has killed
-	 * the program before and is not to run. */
-	bool (*run_begin)(void *context, const char *socket_token, int64_t number, int *slot);
+	/*
+	 * A callback begins for message `number` of the socket that name is the token of, or for the "broadcast"
+	 * or "timer" of that id; the lock is not held.  false: it has killed the program before and is not to run.
+	 */
+	bool (*run_begin)(void *context, const char *name, int64_t number, int *slot);
 	void (*run_end)(void *context, int slot);
 
 	/* A line for the log. */
@@ -90,6 +93,7 @@ enum message_kind {
 	MESSAGE_REFRESH,
 	MESSAGE_UNKNOWN, /* an event with a name that means nothing */
 	MESSAGE_PLAIN,   /* asks nothing of a channel: a heartbeat */
+	MESSAGE_POST,    /* no client's: a broadcast or timer for an instance */
 };
 
 enum message_outcome {
@@ -104,10 +108,11 @@ enum message_outcome {
 	OUTCOME_GONE,      /* its socket has ended */
 };
 
-/* A client's message.  Its texts and payload are owned. */
+/* A client's message, or a post.  Its texts and payload are owned. */
 struct message {
 	enum message_kind kind;
-	struct socket *socket;
+	struct socket *socket; /* in use; of a post: the one joined to its private instance, or NULL */
+	struct post *post;     /* owned; NULL: a client's */
 	int64_t number;
 	char *topic;          /* plain text */
 	char *ref, *join_ref; /* JSON */
@@ -117,7 +122,8 @@ struct message {
 	/* the engine's */
 	const struct seance_channel *channel;
 	bool authorized;
-	json_object *assigns; /* owned: set by authorize */
+	json_object *assigns;   /* owned: set by authorize */
+	struct effects effects; /* owned: asked for by authorize */
 
 	enum message_outcome outcome;
 	json_object *reason; /* owned */
@@ -276,6 +282,14 @@ void engine_drained(struct engine *engine, struct socket *socket, int64_t positi
  */
 void engine_commit(struct engine *engine, struct commit_result *result);
 void commit_result_release(struct commit_result *result);
+
+/*
+ * engine_post - gives instances what was broadcast to them, and what timers have fallen due
+ *
+ * Stages what the callbacks did; to be called after the result of engine_commit was sent, since it lets go
+ * of the lock.  Takes a bounded number, so that clients' messages come between.
+ */
+void engine_post(struct engine *engine);
 
 /* engine_undelivered - a delivery could not be sent (no link): its socket is filled from the log later */
 void engine_undelivered(struct engine *engine, const struct delivery *delivery);

@@ -5,6 +5,7 @@
  *   socket.c     sockets and joins
  *   instance.c   living states: finding, loading, writing, forgetting
  *   message.c    a message's way to its callback, and what it stages
+ *   post.c       broadcasts and timers on their way to instances
  *   commit.c     staged things into one transaction, then into deliveries
  *   fill.c       what a socket lacks, from the log
  *   catch_up.c   ... in few words, when it lags far behind
@@ -35,6 +36,8 @@
 #define BUSY_MS        10000 /* what is staged waits for another process's lock at most so long */
 #define RETRY_MS       1000
 #define NOTHING_NEEDED INT64_MAX
+#define POST_CRASHES   3    /* a broadcast or timer that crashes its callback so often is set aside */
+#define POST_RETRY_MS  100  /* after the first crash it waits twice as long, and so on */
 #define STATE_ROWS     1000 /* a row's full state may stand in one at most so many rows before it */
 
 /* Ended, but the log may still name it: ended is not 0. */
@@ -70,6 +73,12 @@ struct instance {
 	int staged;
 	struct message *waiting, *waiting_last;
 
+	int posts;             /* broadcasts and timers for it that were taken and are not done */
+	unsigned post_turn;    /* when they were taken */
+	int64_t post_retry_ms; /* it is given none before */
+	int64_t post_crashed;  /* id of the one that crashed its callback last ... */
+	int post_crashes;      /* ... and how often */
+
 	struct join *joins; /* ended ones too */
 
 	struct record *state_record; /* the newest that carries its full state; NULL: none */
@@ -89,17 +98,29 @@ struct address {
 	int sockets;
 };
 
+/* A broadcast or timer for an instance. */
+struct post {
+	struct instance *instance; /* counts it; NULL: no channel serves it any more */
+	int64_t instance_id;
+	int64_t id;  /* of the broadcast or timer */
+	char *topic; /* owned; of PubSub; NULL: a timer */
+	char *text;  /* owned; the payload as text */
+	int64_t hops;
+};
+
 /* Something for the next transaction: a new socket, or what a message did. */
 struct staged {
 	struct socket *socket; /* new; or NULL.  Held in use, until stored or given up */
 	int64_t socket_id;     /* of its row, in the transaction being made */
 	struct message *message;
-	struct record *record;
+	struct record *record; /* NULL: a socket; or a post that led to nothing */
+	char *refused;         /* owned; why a post is set aside; NULL: it is not */
 	struct instance *instance;
-	struct join *join;     /* begins */
-	struct join *ends;     /* ends */
-	struct join *assigner; /* has new assigns; not to be looked at when its socket has ended */
-	json_object *assigns;  /* owned: the assigner's */
+	struct join *join;      /* begins */
+	struct join *ends;      /* ends */
+	struct join *assigner;  /* has new assigns; not to be looked at when its socket has ended */
+	json_object *assigns;   /* owned: the assigner's */
+	struct effects effects; /* owned */
 };
 
 struct sample {
@@ -147,6 +168,14 @@ struct engine {
 	int64_t large_ms;                        /* no large state is written before */
 	struct instance *used_first, *used_last; /* the least recently used one is last */
 	size_t cache_bytes;
+
+	bool posts_look;       /* there may be broadcasts or timers to be given */
+	bool posts_stale;      /* there may be broadcasts that nobody needs */
+	unsigned post_turn;    /* counts engine_post */
+	char *post_after;      /* owned; PubSub topic whose turn was last */
+	int64_t post_retry_ms; /* an instance is to be given one again; 0: none */
+	int64_t timer_due_ms;  /* Unix time of the next timer; 0: none */
+	int64_t refused;       /* id of the broadcast or timer that was set aside last */
 
 	int64_t last;    /* number of the newest row */
 	int64_t oldest;  /* number of the oldest row, or lower */
@@ -226,7 +255,24 @@ void message_ready(struct engine *engine, struct message *message); /* to be run
 void messages_run(struct engine *engine);                           /* those that are ready */
 int64_t state_rows(const struct engine *engine);
 void message_answer(struct engine *engine, struct message *message, enum message_outcome outcome);
+bool message_gone(const struct message *message); /* nobody is there any more that it matters to */
+void stage_effects(struct staged *staged, struct seance_call *call);
 void staged_release(struct staged *staged);
+
+/* --- post.c --- */
+bool post_is_due(struct engine *engine, const struct message *message);
+/* post_done - it was given, dropped, or given up; message is taken; the instance may be freed */
+void post_done(struct engine *engine, struct message *message, enum message_outcome outcome);
+void post_free(struct post *post);
+enum store_status post_write(struct engine *engine, const struct staged *staged);
+/* posts_prune - after those of a transaction were written: broadcasts that all were given go */
+enum store_status posts_prune(struct engine *engine, const struct staged *list, size_t count);
+/* effects_applied - they were committed: somebody may have to be given something */
+void effects_applied(struct engine *engine, const struct effects *effects);
+/* effects_too_many - why the store has no room for them; NULL: it has */
+const char *effects_too_many(struct engine *engine, const struct instance *instance,
+                             const struct effects *effects);
+int64_t posts_due(const struct engine *engine, int64_t now);
 
 /* --- catch_up.c --- */
 /* catch_up_begin - a socket that is to be filled after position may get it in few words */

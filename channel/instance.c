@@ -1,10 +1,10 @@
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "engine_internal.h"
 #include "json.h"
 #include "memory.h"
+#include "random.h"
 
 /* --- channels --- */
 
@@ -103,15 +103,6 @@ instance_used(struct engine *engine, struct instance *instance)
 
 /* --- being there --- */
 
-static int64_t
-draw_epoch(void)
-{
-	uint64_t epoch = 0;
-	if (getrandom(&epoch, sizeof(epoch), 0) != (ssize_t)sizeof(epoch))
-		abort();
-	return (int64_t)(epoch >> 11) + 1; /* 53 bits: exact in JavaScript */
-}
-
 struct instance *
 instance_new(const struct seance_channel *channel, const char *topic)
 {
@@ -119,7 +110,7 @@ instance_new(const struct seance_channel *channel, const char *topic)
 	instance->channel = channel;
 	instance->row.topic = memory_strdup(topic);
 	instance->row.shared = channel->scope == SEANCE_SHARED;
-	instance->row.epoch = draw_epoch();
+	instance->row.epoch = random_number();
 	instance->next = instance->row;
 	return instance;
 }
@@ -385,7 +376,8 @@ instance_free(struct engine *engine, struct instance *instance)
 static bool
 is_needed(const struct instance *instance)
 {
-	return instance->busy || instance->staged || instance->joins || instance->waiting || instance->put;
+	return instance->busy || instance->staged || instance->joins || instance->waiting || instance->put ||
+	       instance->posts;
 }
 
 static void
@@ -464,7 +456,7 @@ instance_unborn(struct engine *engine, struct instance *instance)
 	instance->row = (struct store_instance){
 		.topic = instance->row.topic,
 		.shared = true,
-		.epoch = draw_epoch(),
+		.epoch = random_number(),
 	};
 	if (!instance->staged)
 		instance_discard(engine, instance);

@@ -28,6 +28,8 @@ message_free(struct message *message)
 	json_object_put(message->payload);
 	json_object_put(message->reason);
 	json_object_put(message->assigns);
+	effects_release(&message->effects);
+	post_free(message->post);
 	buffer_release(&message->reply);
 	if (message->socket)
 		socket_unuse(message->socket);
@@ -45,9 +47,21 @@ append(struct message **first, struct message **last, struct message *message)
 	*last = message;
 }
 
+bool
+message_gone(const struct message *message)
+{
+	if (message->post)
+		return message->post->instance && message->post->instance->dead;
+	return message->socket->ended;
+}
+
 void
 message_answer(struct engine *engine, struct message *message, enum message_outcome outcome)
 {
+	if (message->post) {
+		post_done(engine, message, outcome);
+		return;
+	}
 	message->outcome = message->socket->ended ? OUTCOME_GONE : outcome;
 	if (message->socket->running == message)
 		message->socket->running = NULL;
@@ -88,6 +102,8 @@ staged_release(struct staged *staged)
 	if (staged->join && staged->join->number == 0)
 		join_free(staged->join);
 	json_object_put(staged->assigns);
+	effects_release(&staged->effects);
+	free(staged->refused);
 }
 
 /*
@@ -104,7 +120,7 @@ stage(struct engine *engine, struct message *message, enum store_kind kind, stru
 	staged->record = record;
 	staged->instance = instance;
 	record->topic = memory_strdup(message->topic);
-	record->row.socket = message->socket->row.id;
+	record->row.socket = message->socket ? message->socket->row.id : 0;
 	record->row.message = message->number;
 	record->row.time_ms = clock_unix_ms();
 	record_set(&record->row.ref, message->ref);
@@ -128,6 +144,13 @@ stage_assigns(struct staged *staged, struct join *join, struct seance_call *call
 	staged->assigner = join;
 	staged->assigns = call_take_assigns(call);
 	join_stage_assigns(join, json_object_get(staged->assigns));
+}
+
+void
+stage_effects(struct staged *staged, struct seance_call *call)
+{
+	staged->effects = call->effects;
+	call->effects = (struct effects){0};
 }
 
 static void
@@ -193,17 +216,21 @@ operations_text(const struct patch_edit *edit)
 	return text;
 }
 
-static void
-stage_event(struct engine *engine, struct message *message, struct join *join, struct seance_call *call)
+/* join is the one that it came from, or that the private instance belongs to; or NULL. */
+static struct staged *
+stage_event(struct engine *engine, struct message *message, struct instance *instance, struct join *join,
+            struct seance_call *call)
 {
-	struct instance *instance = join->instance;
 	instance->revision++;
 	instance->version = next_version(instance);
-	struct staged *staged = stage(engine, message, STORE_EVENT, instance, join->join_ref);
+	struct staged *staged = stage(engine, message, STORE_EVENT, instance, join ? join->join_ref : NULL);
 	record_take(&staged->record->row.operations, operations_text(&instance->edit));
 	patch_edit_accept(&instance->edit);
 	stage_events(staged, call);
-	stage_assigns(staged, join, call);
+	stage_effects(staged, call);
+	if (join)
+		stage_assigns(staged, join, call);
+	return staged;
 }
 
 static void
@@ -241,6 +268,7 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	stage_state(engine, staged, instance);
 	stage_detail(staged, join_detail(replaced));
 	stage_events(staged, call);
+	stage_effects(staged, call);
 	join_give_assigns(staged->join, call_take_assigns(call));
 }
 
@@ -263,6 +291,7 @@ struct run {
 	struct message *message;
 	struct instance *instance; /* NULL: none is touched */
 	struct seance_call call;
+	bool killer; /* it was not run, since it has killed the program before */
 };
 
 /* assigns is borrowed. */
@@ -271,7 +300,7 @@ run_init(struct run *run, struct message *message, struct instance *instance, js
 {
 	*run = (struct run){.message = message, .instance = instance};
 	run->call.topic = message->topic;
-	run->call.socket_token = message->socket->row.token;
+	run->call.socket_token = message->socket ? message->socket->row.token : "";
 	run->call.channel = instance ? instance->channel : message->channel;
 	run->call.assigns = json_copy(assigns); /* the lock is let go */
 }
@@ -312,6 +341,35 @@ run_event(struct run *run)
 	                             run->instance->edit.document);
 }
 
+static enum seance_status
+run_post(struct run *run)
+{
+	const struct seance_channel *channel = run->instance->channel;
+	return channel->handle_message(&run->call, run->message->payload, run->instance->edit.document);
+}
+
+/* What the supervisor is told of a callback that runs. */
+static const char *
+name_of(const struct message *message)
+{
+	if (!message->post)
+		return message->socket->row.token;
+	return message->post->topic ? "broadcast" : "timer";
+}
+
+static int64_t
+number_of(const struct message *message)
+{
+	return message->post ? message->post->id : message->number;
+}
+
+static void
+say_crash(struct engine *engine, const struct message *message, const char *why)
+{
+	const char *what = message->post ? "handle_message" : message->event ? message->event : "join";
+	engine_log(engine, "%s: %s crashed: %s", message->topic, what, why);
+}
+
 /* The lock is let go while the callback runs; its instance is nobody else's then. */
 static enum seance_status
 run_callback(struct engine *engine, struct run *run, run_fn *callback)
@@ -322,18 +380,18 @@ run_callback(struct engine *engine, struct run *run, run_fn *callback)
 	if (run->instance)
 		run->instance->busy = true;
 	engine_unlock(engine);
-	if (engine->hooks.run_begin(engine->hooks.context, message->socket->row.token, message->number,
-	                            &slot))
-		status = call_outcome(&run->call, callback(run));
-	else
+	run->killer =
+		!engine->hooks.run_begin(engine->hooks.context, name_of(message), number_of(message), &slot);
+	if (run->killer)
 		seance_crash(&run->call, "it has killed the program before");
+	else
+		status = call_outcome(&run->call, callback(run));
 	engine->hooks.run_end(engine->hooks.context, slot);
 	engine_lock(engine);
 	if (run->instance)
 		run->instance->busy = false;
-	if (status == SEANCE_CRASHED && !message->socket->ended)
-		engine_log(engine, "%s: %s crashed: %s", message->topic,
-		           message->event ? message->event : "join", call_why(&run->call));
+	if (status == SEANCE_CRASHED && !message_gone(message))
+		say_crash(engine, message, call_why(&run->call));
 	return status;
 }
 
@@ -360,7 +418,7 @@ run_counts(struct engine *engine, struct run *run)
 {
 	struct instance *instance = run->instance;
 	struct message *message = run->message;
-	if (!message->socket->ended && !instance->stale)
+	if (!message_gone(message) && !instance->stale)
 		return true;
 	if (instance->loaded && !instance->stale)
 		patch_edit_undo(&instance->edit);
@@ -418,19 +476,31 @@ state_fits(struct engine *engine, struct instance *instance)
 	return len <= limit;
 }
 
+/* A callback that has edited is through: its outcome, once its bounds were looked at; what failed is undone. */
+static enum seance_status
+settle(struct engine *engine, struct run *run, enum seance_status status)
+{
+	struct instance *instance = run->instance;
+	const char *why = NULL;
+	if (status == SEANCE_OK && !state_fits(engine, instance))
+		why = "the state would be too large";
+	else if (status == SEANCE_OK)
+		why = effects_too_many(engine, instance, &run->call.effects);
+	if (why) {
+		say_crash(engine, run->message, why);
+		status = seance_crash(&run->call, "%s", why);
+	}
+	if (status != SEANCE_OK)
+		patch_edit_undo(&instance->edit);
+	return status;
+}
+
 static void
 finish_event(struct engine *engine, struct run *run, struct join *join, enum seance_status status)
 {
-	struct patch_edit *edit = &run->instance->edit;
-	if (status == SEANCE_OK && !state_fits(engine, run->instance)) {
-		engine_log(engine, "%s: %s crashed: the state would be too large", run->message->topic,
-		           run->message->event);
-		status = SEANCE_CRASHED;
-	}
-	if (status != SEANCE_OK)
-		patch_edit_undo(edit);
+	status = settle(engine, run, status);
 	if (status == SEANCE_OK)
-		stage_event(engine, run->message, join, &run->call);
+		stage_event(engine, run->message, run->instance, join, &run->call);
 	else if (status == SEANCE_REFUSED)
 		refuse(engine, run->message, refusal_of(&run->call, "reason"));
 	else
@@ -451,6 +521,112 @@ event_run(struct engine *engine, struct message *message, struct join *join)
 		finish_event(engine, &run, join, status);
 	call_release(&run.call);
 }
+
+/* --- posts --- */
+
+/* Nothing is left of it but that it was given; or it is set aside. */
+static struct staged *
+stage_post(struct engine *engine, struct message *message, struct instance *instance)
+{
+	struct staged *staged = staged_add(engine);
+	staged->message = message;
+	staged->instance = instance;
+	if (instance)
+		instance->staged++;
+	return staged;
+}
+
+static json_object *
+post_detail(const struct post *post)
+{
+	json_object *detail = json_object_new_object();
+	json_object_object_add(detail, post->topic ? "broadcast" : "timer", json_object_new_int64(post->id));
+	if (post->topic)
+		json_object_object_add(detail, "topic", json_object_new_string(post->topic));
+	return detail;
+}
+
+/* Again soon; but what crashes again and again is set aside, so that others can follow. */
+static void
+post_crashed(struct engine *engine, struct run *run)
+{
+	struct instance *instance = run->instance;
+	struct message *message = run->message;
+	const struct post *post = message->post;
+	if (instance->post_crashed != post->id)
+		instance->post_crashes = 0;
+	instance->post_crashed = post->id;
+	instance->post_crashes++;
+	if (instance->post_crashes < POST_CRASHES && !run->killer && run->call.hops <= HOPS_MAX) {
+		instance->post_retry_ms = clock_ms() + ((int64_t)POST_RETRY_MS << instance->post_crashes);
+		message_answer(engine, message, OUTCOME_FAILED);
+		return;
+	}
+	stage_post(engine, message, instance)->refused = memory_strdup(call_why(&run->call));
+	if (engine->refused != post->id)
+		engine_log(engine, "%s: the %s is set aside (table refused)", message->topic, name_of(message));
+	engine->refused = post->id;
+}
+
+static void
+finish_post(struct engine *engine, struct run *run, struct join *join, enum seance_status status)
+{
+	status = settle(engine, run, status);
+	if (status == SEANCE_OK)
+		stage_detail(stage_event(engine, run->message, run->instance, join, &run->call),
+		             post_detail(run->message->post));
+	else if (status == SEANCE_REFUSED)
+		stage_post(engine, run->message, run->instance);
+	else
+		post_crashed(engine, run);
+}
+
+static struct join *
+private_join(const struct instance *instance)
+{
+	struct join *join = instance->row.shared ? NULL : instance->joins;
+	while (join && join->ended)
+		join = join->next_of_instance;
+	return join;
+}
+
+/* The caller has seen to it that it is still to be given. */
+static void
+post_run_callback(struct engine *engine, struct message *message)
+{
+	struct instance *instance = message->post->instance;
+	struct join *join = private_join(instance);
+	struct run run;
+	run_init(&run, message, instance, join ? join->next_assigns : NULL);
+	run.call.edit = &instance->edit;
+	run.call.version = instance->version;
+	run.call.posted = true;
+	run.call.message_topic = message->post->topic;
+	run.call.hops = message->post->hops + 1;
+	enum seance_status status = run_callback(engine, &run, run_post);
+	ready_waiting(engine, instance);
+	if (run_counts(engine, &run))
+		finish_post(engine, &run, private_join(instance), status);
+	call_release(&run.call);
+}
+
+static void
+post_run(struct engine *engine, struct message *message)
+{
+	struct instance *instance = message->post->instance;
+	if (instance && wait_for(instance, message))
+		return;
+	if (!post_is_due(engine, message))
+		message_answer(engine, message, OUTCOME_NOTHING);
+	else if (!instance || !instance->channel->handle_message)
+		stage_post(engine, message, instance);
+	else if (!instance_load(engine, instance))
+		message_answer(engine, message, OUTCOME_FAILED);
+	else
+		post_run_callback(engine, message);
+}
+
+/* --- back to clients --- */
 
 static void
 refresh(struct engine *engine, struct message *message, struct join *join)
@@ -514,6 +690,8 @@ authorize(struct engine *engine, struct message *message)
 		json_object_put(message->assigns);
 		message->assigns = call_take_assigns(&run.call);
 	}
+	message->effects = run.call.effects;
+	run.call.effects = (struct effects){0};
 	if (message->socket->ended)
 		message_answer(engine, message, OUTCOME_GONE);
 	else if (status == SEANCE_REFUSED)
@@ -547,8 +725,12 @@ finish_init(struct engine *engine, struct run *run, enum seance_status status)
 	size_t len = 0;
 	if (status == SEANCE_OK)
 		json_text(run->call.first_state, &len);
-	if (len > engine->limits.state_bytes) {
-		engine_log(engine, "%s: init crashed: the state would be too large", run->message->topic);
+	const char *why =
+		status == SEANCE_OK ? effects_too_many(engine, instance, &run->call.effects) : NULL;
+	if (len > engine->limits.state_bytes)
+		why = "the state would be too large";
+	if (why) {
+		say_crash(engine, run->message, why);
 		status = SEANCE_CRASHED;
 	}
 	if (status == SEANCE_OK) {
@@ -620,7 +802,9 @@ run_join(struct engine *engine, struct message *message)
 static void
 message_run(struct engine *engine, struct message *message)
 {
-	if (message->socket->ended)
+	if (message->post)
+		post_run(engine, message);
+	else if (message->socket->ended)
 		message_answer(engine, message, OUTCOME_GONE);
 	else if (message->kind == MESSAGE_PLAIN)
 		message_answer(engine, message, OUTCOME_NOTHING);

@@ -162,24 +162,27 @@ end_turn(void *context)
 	connect_done(server, &answers);
 	link_server_flush(server->links);
 	commit_result_release(&result);
-	int due = keep_house(server);
 	engine_unlock(server->engine);
 	answers_send(answers);
+	engine_lock(server->engine);
+	engine_post(server->engine);
+	int due = keep_house(server);
+	engine_unlock(server->engine);
 	return due;
 }
 
 /* --- hooks --- */
 
 static bool
-run_begin(void *context, const char *token, int64_t number, int *slot)
+run_begin(void *context, const char *name, int64_t number, int *slot)
 {
 	struct server *server = context;
 	*slot = -1;
-	if (*token && poison_deaths(server->poison, token, number) >= POISON_DEATHS) {
+	if (*name && poison_deaths(server->poison, name, number) >= POISON_DEATHS) {
 		loop_block_begin(server->loop);
 		return false;
 	}
-	*slot = poison_enter(server->poison, token, number);
+	*slot = poison_enter(server->poison, name, number);
 	loop_block_begin(server->loop);
 	return true;
 }

@@ -27,7 +27,7 @@
  * Ownership, one law: what a callback is handed is borrowed until it returns; what it hands to
  * the library is taken, also when that fails.
  *
- * Effects (edits, replies, pushes, assigns) are collected and happen only if the callback
+ * Effects (edits, replies, pushes, assigns, broadcasts, timers) are collected and happen only if the callback
  * returns SEANCE_OK and the commit succeeds; any other outcome leaves no trace.
  *
  * Callbacks of one topic run one at a time, in order; those of different topics may run at the
@@ -107,6 +107,24 @@ struct seance_channel {
 	 */
 	enum seance_status (*handle_event)(struct seance_call *call, const char *event, json_object *payload,
 	                                   json_object *state);
+
+	/*
+	 * handle_message - what was broadcast on a topic that the instance subscribed to, or its timer
+	 *
+	 * It is given once: in the transaction of what it does here.  One at a time, in the order of the
+	 * broadcasts of its PubSub topic.  There is no sender: seance_reply is to everybody joined.  In
+	 * private scope assigns and socket are those of the join, which may be between two connections of a
+	 * link; in shared scope there are none.
+	 *
+	 * message   Borrowed: as it was sent.
+	 * state     Borrowed, to read, as in handle_event.
+	 * Returns   SEANCE_OK, as in handle_event.  SEANCE_REFUSED: it is done with, without effect.
+	 *           SEANCE_CRASHED: it is given again, after the third time set aside (table `refused` of the
+	 *           database) with a line in the log; nobody's join ends.
+	 * NULL      what comes is done with.
+	 */
+	enum seance_status (*handle_message)(struct seance_call *call, json_object *message,
+	                                     json_object *state);
 };
 
 /*
@@ -200,6 +218,61 @@ SEANCE_API enum seance_status seance_reply(struct seance_call *call, const char 
 /* seance_push - an event to everybody joined to the instance, before the patch; detail is taken */
 SEANCE_API enum seance_status seance_push(struct seance_call *call, const char *name,
                                           json_object *detail);
+
+/* --- PubSub and timers ---
+ *
+ * PubSub topics are names of their own, UTF-8 of 1 to 1,024 bytes; nobody has to match them.  What is asked for
+ * here happens with the callback's commit; it survives a crash of the program and of the machine.
+ */
+
+/*
+ * seance_subscribe - the instance is given what is broadcast on a PubSub topic from now on
+ *
+ * In any callback but connect; for as long as the instance lives.  Twice is as good as once.
+ *
+ * Returns   SEANCE_OK; SEANCE_CRASHED when the topic is no such name.  An instance has 10,000 subscriptions
+ *           and timers at most: a callback that asks for more crashes.
+ */
+SEANCE_API enum seance_status seance_subscribe(struct seance_call *call, const char *topic);
+
+/* seance_unsubscribe - what was broadcast before and not given yet is not given either */
+SEANCE_API enum seance_status seance_unsubscribe(struct seance_call *call, const char *topic);
+
+/*
+ * seance_broadcast - a message to all instances that are subscribed when this commits, this one too
+ *
+ * In any callback.  Nobody is waited for.
+ *
+ * message   Taken.  Any JSON value up to 1 MB; NULL is JSON null.
+ * Returns   SEANCE_OK; SEANCE_CRASHED when it is no such topic or message, or ends a chain of 64 broadcasts
+ *           each sent in answer to the one before.  With 100,000 undelivered ones the callback crashes.
+ * Cost      O(message); each subscribed instance then has a commit of its own.
+ */
+SEANCE_API enum seance_status seance_broadcast(struct seance_call *call, const char *topic,
+                                               json_object *message);
+
+/* seance_message_topic - in handle_message: the PubSub topic it came by; NULL: a timer.  Borrowed */
+SEANCE_API const char *seance_message_topic(const struct seance_call *call);
+
+#define SEANCE_MAX_DELAY_MS (366LL * 24 * 3600 * 1000)
+
+/*
+ * seance_send_after - handle_message of this instance is given a message after a delay
+ *
+ * One that falls due while the program is down comes when it is up again; one of an instance that is gone, never.
+ * In any callback but connect.
+ *
+ * delay_ms  from the commit on, 0 to SEANCE_MAX_DELAY_MS.
+ * message   Taken, as in seance_broadcast.
+ * Returns   Its id, > 0 and exact as a number of JavaScript, by which it can be cancelled; 0: the delay or
+ *           the message is out of bounds, the callback can only crash or refuse.
+ */
+SEANCE_API int64_t seance_send_after(struct seance_call *call, int64_t delay_ms, json_object *message);
+
+/* seance_cancel_timer - of this instance; when it has come already or is not known, nothing happens */
+SEANCE_API enum seance_status seance_cancel_timer(struct seance_call *call, int64_t timer);
+
+/* --- not succeeding --- */
 
 /* seance_refuse - the reason is {"reason": text} (from init: {"message": text}); returns SEANCE_REFUSED */
 SEANCE_API enum seance_status seance_refuse(struct seance_call *call, const char *format, ...)

@@ -208,6 +208,99 @@ faulty_scan_joins(struct store *store, store_join_fn *row, void *context)
 	return READ(store, scan_joins, row, context);
 }
 
+/* --- PubSub and timers --- */
+
+static enum store_status
+faulty_subscribe(struct store *store, int64_t instance, const char *topic)
+{
+	return WRITE(store, subscribe, instance, topic);
+}
+
+static enum store_status
+faulty_unsubscribe(struct store *store, int64_t instance, const char *topic)
+{
+	return WRITE(store, unsubscribe, instance, topic);
+}
+
+static enum store_status
+faulty_subscription(struct store *store, int64_t instance, const char *topic, int64_t *position)
+{
+	return READ(store, subscription, instance, topic, position);
+}
+
+static enum store_status
+faulty_subscriptions(struct store *store, int64_t instance, int64_t *count)
+{
+	return READ(store, subscriptions, instance, count);
+}
+
+static enum store_status
+faulty_broadcast_add(struct store *store, struct store_broadcast *broadcast)
+{
+	return WRITE(store, broadcast_add, broadcast);
+}
+
+static enum store_status
+faulty_scan_pending(struct store *store, const char *after, store_broadcast_fn *row, void *context)
+{
+	return READ(store, scan_pending, after, row, context);
+}
+
+static enum store_status
+faulty_scan_broadcasts(struct store *store, const char *topic, int64_t after, store_broadcast_fn *row,
+                       void *context)
+{
+	return READ(store, scan_broadcasts, topic, after, row, context);
+}
+
+static enum store_status
+faulty_broadcast_done(struct store *store, int64_t instance, const char *topic, int64_t id)
+{
+	return WRITE(store, broadcast_done, instance, topic, id);
+}
+
+static enum store_status
+faulty_broadcasts_prune(struct store *store, const char *topic)
+{
+	return WRITE(store, broadcasts_prune, topic);
+}
+
+static enum store_status
+faulty_backlog(struct store *store, int64_t *count)
+{
+	return READ(store, backlog, count);
+}
+
+static enum store_status
+faulty_timer_add(struct store *store, struct store_timer *timer)
+{
+	return WRITE(store, timer_add, timer);
+}
+
+static enum store_status
+faulty_timer_delete(struct store *store, int64_t instance, int64_t id)
+{
+	return WRITE(store, timer_delete, instance, id);
+}
+
+static enum store_status
+faulty_timer_get(struct store *store, int64_t id, store_timer_fn *row, void *context)
+{
+	return READ(store, timer_get, id, row, context);
+}
+
+static enum store_status
+faulty_scan_timers(struct store *store, store_timer_fn *row, void *context)
+{
+	return READ(store, scan_timers, row, context);
+}
+
+static enum store_status
+faulty_set_aside(struct store *store, const struct store_refused *refused)
+{
+	return WRITE(store, set_aside, refused);
+}
+
 /* --- marks --- */
 
 static enum store_status
@@ -248,6 +341,21 @@ static const struct store_backend faulty_backend = {
 	.join_assigns = faulty_join_assigns,
 	.join_end = faulty_join_end,
 	.scan_joins = faulty_scan_joins,
+	.subscribe = faulty_subscribe,
+	.unsubscribe = faulty_unsubscribe,
+	.subscription = faulty_subscription,
+	.subscriptions = faulty_subscriptions,
+	.broadcast_add = faulty_broadcast_add,
+	.scan_pending = faulty_scan_pending,
+	.scan_broadcasts = faulty_scan_broadcasts,
+	.broadcast_done = faulty_broadcast_done,
+	.broadcasts_prune = faulty_broadcasts_prune,
+	.backlog = faulty_backlog,
+	.timer_add = faulty_timer_add,
+	.timer_delete = faulty_timer_delete,
+	.timer_get = faulty_timer_get,
+	.scan_timers = faulty_scan_timers,
+	.set_aside = faulty_set_aside,
 	.mark_put = faulty_mark_put,
 	.mark_get = faulty_mark_get,
 };

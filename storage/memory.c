@@ -1,7 +1,7 @@
 /*
  * memory - the store in memory, for tests: the same contract, gone with the process
  *
- * Finding by topic, by socket or by mark's name looks at all rows.
+ * Finding by anything but a row's number looks at all rows.
  */
 #include "memory_table.h"
 #include "store.h"
@@ -21,7 +21,25 @@ struct mark_row {
 	int64_t value;
 };
 
-enum memory_table { LOG, INSTANCES, SOCKETS, JOINS, MARKS, TABLES };
+struct subscription {
+	int64_t number;
+	int64_t instance;
+	const char *topic;
+	int64_t position;
+};
+
+enum memory_table {
+	LOG,
+	INSTANCES,
+	SOCKETS,
+	JOINS,
+	SUBSCRIPTIONS,
+	BROADCASTS,
+	TIMERS,
+	REFUSED,
+	MARKS,
+	TABLES
+};
 
 struct memory {
 	struct store store;
@@ -73,6 +91,18 @@ static const size_t join_texts[] = {
 	offsetof(struct store_join, state_key),
 	offsetof(struct store_join, state_version_key),
 };
+static const size_t subscription_texts[] = {offsetof(struct subscription, topic)};
+static const size_t broadcast_texts[] = {
+	offsetof(struct store_broadcast, topic),
+	offsetof(struct store_broadcast, payload),
+};
+static const size_t timer_texts[] = {offsetof(struct store_timer, payload)};
+static const size_t refused_texts[] = {
+	offsetof(struct store_refused, instance_topic),
+	offsetof(struct store_refused, topic),
+	offsetof(struct store_refused, payload),
+	offsetof(struct store_refused, reason),
+};
 static const size_t mark_texts[] = {offsetof(struct mark_row, name)};
 
 static const struct shape shapes[TABLES] = {
@@ -80,6 +110,10 @@ static const struct shape shapes[TABLES] = {
 	[INSTANCES] = SHAPE(struct state_row, instance_texts),
 	[SOCKETS] = SHAPE(struct store_socket, socket_texts),
 	[JOINS] = SHAPE(struct store_join, join_texts),
+	[SUBSCRIPTIONS] = SHAPE(struct subscription, subscription_texts),
+	[BROADCASTS] = SHAPE(struct store_broadcast, broadcast_texts),
+	[TIMERS] = SHAPE(struct store_timer, timer_texts),
+	[REFUSED] = SHAPE(struct store_refused, refused_texts),
 	[MARKS] = SHAPE(struct mark_row, mark_texts),
 };
 
@@ -325,10 +359,27 @@ memory_instance_put(struct store *store, const struct store_instance *instance, 
 	return STORE_OK;
 }
 
+static void
+delete_subscriptions(struct memory *memory, int64_t instance)
+{
+	struct table *subscriptions = &memory->tables[SUBSCRIPTIONS], *timers = &memory->tables[TIMERS];
+
+	for (size_t i = subscriptions->count; i-- > 0;)
+		if (((const struct subscription *)subscriptions->slots[i].row)->instance == instance)
+			delete_row(memory, SUBSCRIPTIONS, subscriptions->slots[i].number);
+	for (size_t i = timers->count; i-- > 0;)
+		if (((const struct store_timer *)timers->slots[i].row)->instance == instance)
+			delete_row(memory, TIMERS, timers->slots[i].number);
+}
+
 static enum store_status
 memory_instance_delete(struct store *store, int64_t id)
 {
-	return delete_row(memory_of(store), INSTANCES, id);
+	enum store_status status = delete_row(memory_of(store), INSTANCES, id);
+
+	if (status == STORE_OK)
+		delete_subscriptions(memory_of(store), id);
+	return status;
 }
 
 static enum store_status
@@ -463,6 +514,291 @@ memory_scan_joins(struct store *store, store_join_fn *row, void *context)
 	return STORE_OK;
 }
 
+/* --- PubSub --- */
+
+static const struct subscription *
+find_subscription(struct memory *memory, int64_t instance, const char *topic)
+{
+	const struct table *all = &memory->tables[SUBSCRIPTIONS];
+
+	for (size_t i = 0; i < all->count; i++) {
+		const struct subscription *subscription = all->slots[i].row;
+
+		if (subscription->instance == instance && strcmp(subscription->topic, topic) == 0)
+			return subscription;
+	}
+	return NULL;
+}
+
+static enum store_status
+memory_subscribe(struct store *store, int64_t instance, const char *topic)
+{
+	struct memory *memory = memory_of(store);
+	struct subscription row = {0, instance, topic, memory->newest[BROADCASTS]};
+
+	if (find_subscription(memory, instance, topic) != NULL)
+		return STORE_OK;
+	row.number = ++memory->newest[SUBSCRIPTIONS];
+	set(memory, SUBSCRIPTIONS, row.number, &row);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_unsubscribe(struct store *store, int64_t instance, const char *topic)
+{
+	struct memory *memory = memory_of(store);
+	const struct subscription *found = find_subscription(memory, instance, topic);
+
+	return found == NULL ? STORE_NONE : delete_row(memory, SUBSCRIPTIONS, found->number);
+}
+
+static enum store_status
+memory_subscription(struct store *store, int64_t instance, const char *topic, int64_t *position)
+{
+	const struct subscription *found = find_subscription(memory_of(store), instance, topic);
+
+	if (found == NULL)
+		return STORE_NONE;
+	*position = found->position;
+	return STORE_OK;
+}
+
+static enum store_status
+memory_subscriptions(struct store *store, int64_t instance, int64_t *count)
+{
+	const struct table *all = &memory_of(store)->tables[SUBSCRIPTIONS];
+	const struct table *timers = &memory_of(store)->tables[TIMERS];
+
+	for (size_t i = 0; i < all->count; i++)
+		*count += ((const struct subscription *)all->slots[i].row)->instance == instance;
+	for (size_t i = 0; i < timers->count; i++)
+		*count += ((const struct store_timer *)timers->slots[i].row)->instance == instance;
+	return STORE_OK;
+}
+
+/* The subscription of a topic that was given least; NULL: nobody is subscribed. */
+static const struct subscription *
+furthest_behind(struct memory *memory, const char *topic)
+{
+	const struct table *all = &memory->tables[SUBSCRIPTIONS];
+	const struct subscription *found = NULL;
+
+	for (size_t i = 0; i < all->count; i++) {
+		const struct subscription *subscription = all->slots[i].row;
+
+		if (strcmp(subscription->topic, topic) == 0 &&
+		    (found == NULL || subscription->position < found->position))
+			found = subscription;
+	}
+	return found;
+}
+
+static enum store_status
+memory_broadcast_add(struct store *store, struct store_broadcast *broadcast)
+{
+	struct memory *memory = memory_of(store);
+
+	if (furthest_behind(memory, broadcast->topic) == NULL)
+		return STORE_NONE;
+	broadcast->id = ++memory->newest[BROADCASTS];
+	set(memory, BROADCASTS, broadcast->id, broadcast);
+	return STORE_OK;
+}
+
+static const struct store_broadcast *
+next_broadcast(struct memory *memory, const char *topic, int64_t after)
+{
+	const struct table *all = &memory->tables[BROADCASTS];
+
+	for (size_t i = table_after(all, after); i < all->count; i++) {
+		const struct store_broadcast *broadcast = all->slots[i].row;
+
+		if (strcmp(broadcast->topic, topic) == 0)
+			return broadcast;
+	}
+	return NULL;
+}
+
+static int
+compare_subscriptions(const void *a, const void *b)
+{
+	const struct subscription *one = *(const struct subscription *const *)a;
+	const struct subscription *other = *(const struct subscription *const *)b;
+	int order = strcmp(one->topic, other->topic);
+
+	if (order != 0)
+		return order;
+	if (one->position != other->position)
+		return one->position < other->position ? -1 : 1;
+	return one->instance < other->instance ? -1 : 1;
+}
+
+static enum store_status
+memory_scan_pending(struct store *store, const char *after, store_broadcast_fn *row, void *context)
+{
+	struct memory *memory = memory_of(store);
+	const struct table *all = &memory->tables[SUBSCRIPTIONS];
+	const struct subscription **order = store_check_memory(malloc((all->count + 1) * sizeof(*order)));
+	size_t count = 0;
+	bool going = true;
+
+	for (size_t i = 0; i < all->count; i++) {
+		order[count] = all->slots[i].row;
+		count += strcmp(order[count]->topic, after) > 0;
+	}
+	qsort(order, count, sizeof(*order), compare_subscriptions);
+	for (size_t i = 0; i < count && going; i++) {
+		const struct store_broadcast *next = next_broadcast(memory, order[i]->topic, order[i]->position);
+
+		if (next != NULL)
+			going = row(context, order[i]->instance, next);
+	}
+	free(order);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_scan_broadcasts(struct store *store, const char *topic, int64_t after, store_broadcast_fn *row,
+                       void *context)
+{
+	struct memory *memory = memory_of(store);
+	const struct store_broadcast *next = next_broadcast(memory, topic, after);
+
+	while (next != NULL && row(context, 0, next))
+		next = next_broadcast(memory, topic, next->id);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_broadcast_done(struct store *store, int64_t instance, const char *topic, int64_t id)
+{
+	struct memory *memory = memory_of(store);
+	const struct subscription *found = find_subscription(memory, instance, topic);
+	struct subscription row;
+
+	if (found == NULL || found->position >= id)
+		return STORE_NONE;
+	row = *found;
+	row.position = id;
+	set(memory, SUBSCRIPTIONS, row.number, &row);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_broadcasts_prune(struct store *store, const char *topic)
+{
+	struct memory *memory = memory_of(store);
+	const struct table *all = &memory->tables[BROADCASTS];
+
+	for (size_t i = all->count; i-- > 0;) {
+		const struct store_broadcast *broadcast = all->slots[i].row;
+		const struct subscription *last = furthest_behind(memory, broadcast->topic);
+
+		if ((topic == NULL || strcmp(broadcast->topic, topic) == 0) &&
+		    (last == NULL || last->position >= broadcast->id))
+			delete_row(memory, BROADCASTS, broadcast->id);
+	}
+	return STORE_OK;
+}
+
+static enum store_status
+memory_backlog(struct store *store, int64_t *count)
+{
+	const struct memory *memory = memory_of(store);
+	const struct table *all = &memory->tables[BROADCASTS];
+
+	if (all->count > 0)
+		*count = memory->newest[BROADCASTS] - all->slots[0].number + 1;
+	return STORE_OK;
+}
+
+/* --- timers --- */
+
+static const struct store_timer *
+find_timer(struct memory *memory, int64_t id)
+{
+	const struct table *timers = &memory->tables[TIMERS];
+
+	for (size_t i = 0; i < timers->count; i++)
+		if (((const struct store_timer *)timers->slots[i].row)->id == id)
+			return timers->slots[i].row;
+	return NULL;
+}
+
+static enum store_status
+memory_timer_add(struct store *store, struct store_timer *timer)
+{
+	struct memory *memory = memory_of(store);
+
+	if (find_timer(memory, timer->id) != NULL)
+		return failed(memory, "there is a timer of that id already");
+	timer->number = ++memory->newest[TIMERS];
+	set(memory, TIMERS, timer->number, timer);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_timer_delete(struct store *store, int64_t instance, int64_t id)
+{
+	struct memory *memory = memory_of(store);
+	const struct store_timer *timer = find_timer(memory, id);
+
+	if (timer == NULL || timer->instance != instance)
+		return STORE_NONE;
+	return delete_row(memory, TIMERS, timer->number);
+}
+
+static enum store_status
+memory_timer_get(struct store *store, int64_t id, store_timer_fn *row, void *context)
+{
+	const struct store_timer *timer = find_timer(memory_of(store), id);
+
+	if (timer == NULL)
+		return STORE_NONE;
+	row(context, timer);
+	return STORE_OK;
+}
+
+static int
+compare_timers(const void *a, const void *b)
+{
+	const struct store_timer *one = *(const struct store_timer *const *)a;
+	const struct store_timer *other = *(const struct store_timer *const *)b;
+
+	if (one->due_ms != other->due_ms)
+		return one->due_ms < other->due_ms ? -1 : 1;
+	return one->number < other->number ? -1 : 1;
+}
+
+static enum store_status
+memory_scan_timers(struct store *store, store_timer_fn *row, void *context)
+{
+	const struct table *timers = &memory_of(store)->tables[TIMERS];
+	const struct store_timer **order = store_check_memory(malloc((timers->count + 1) * sizeof(*order)));
+	size_t count = timers->count;
+
+	for (size_t i = 0; i < count; i++)
+		order[i] = timers->slots[i].row;
+	qsort(order, count, sizeof(*order), compare_timers);
+	for (size_t i = 0; i < count; i++)
+		if (!row(context, order[i]))
+			break;
+	free(order);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_set_aside(struct store *store, const struct store_refused *refused)
+{
+	struct memory *memory = memory_of(store);
+	int64_t number = ++memory->newest[REFUSED];
+
+	set(memory, REFUSED, number, refused);
+	if (number > STORE_REFUSED_MAX)
+		table_remove_until(&memory->tables[REFUSED], &memory->journal, number - STORE_REFUSED_MAX);
+	return STORE_OK;
+}
+
 /* --- marks --- */
 
 /* The number of a mark's row; 0 if there is none. */
@@ -539,6 +875,21 @@ static const struct store_backend memory_backend = {
 	.join_assigns = memory_join_assigns,
 	.join_end = memory_join_end,
 	.scan_joins = memory_scan_joins,
+	.subscribe = memory_subscribe,
+	.unsubscribe = memory_unsubscribe,
+	.subscription = memory_subscription,
+	.subscriptions = memory_subscriptions,
+	.broadcast_add = memory_broadcast_add,
+	.scan_pending = memory_scan_pending,
+	.scan_broadcasts = memory_scan_broadcasts,
+	.broadcast_done = memory_broadcast_done,
+	.broadcasts_prune = memory_broadcasts_prune,
+	.backlog = memory_backlog,
+	.timer_add = memory_timer_add,
+	.timer_delete = memory_timer_delete,
+	.timer_get = memory_timer_get,
+	.scan_timers = memory_scan_timers,
+	.set_aside = memory_set_aside,
 	.mark_put = memory_mark_put,
 	.mark_get = memory_mark_get,
 };

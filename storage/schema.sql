@@ -9,7 +9,7 @@
 -- All *_ms are Unix time in milliseconds.  NULL in a number means: none.
 
 PRAGMA application_id = 1399153006;  -- "Sean"
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 CREATE TABLE instances (
 	id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: the log names it
@@ -77,6 +77,49 @@ CREATE TABLE joins (
 
 CREATE INDEX joins_socket ON joins (socket);
 CREATE INDEX joins_ended ON joins (ended) WHERE ended IS NOT NULL;
+
+-- PubSub: a subscribed instance was given all of a topic's broadcasts up to its position.  What all were
+-- given goes; what was broadcast while nobody was subscribed was never stored.
+CREATE TABLE subscriptions (
+	instance INTEGER NOT NULL,
+	topic    TEXT NOT NULL,
+	position INTEGER NOT NULL,
+	PRIMARY KEY (instance, topic)
+) WITHOUT ROWID;
+
+CREATE INDEX subscriptions_topic ON subscriptions (topic, position);
+
+CREATE TABLE broadcasts (
+	id      INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: positions name it
+	topic   TEXT NOT NULL,
+	payload TEXT NOT NULL,
+	hops    INTEGER NOT NULL,  -- broadcasts that led to it
+	time_ms INTEGER NOT NULL
+);
+
+CREATE INDEX broadcasts_topic ON broadcasts (topic);
+
+CREATE TABLE timers (
+	number   INTEGER PRIMARY KEY,  -- those due at the same time go in this order
+	id       INTEGER NOT NULL UNIQUE,
+	instance INTEGER NOT NULL,
+	due_ms   INTEGER NOT NULL,
+	payload  TEXT NOT NULL
+);
+
+CREATE INDEX timers_due ON timers (due_ms);
+CREATE INDEX timers_instance ON timers (instance);
+
+-- Broadcasts and timers that crashed the callback again and again; the newest 10,000.
+CREATE TABLE refused (
+	number         INTEGER PRIMARY KEY AUTOINCREMENT,
+	instance       INTEGER NOT NULL,
+	instance_topic TEXT NOT NULL,
+	topic          TEXT,     -- of PubSub; NULL: a timer
+	payload        TEXT NOT NULL,
+	reason         TEXT NOT NULL,
+	time_ms        INTEGER NOT NULL
+);
 
 CREATE TABLE marks (
 	name  TEXT PRIMARY KEY,

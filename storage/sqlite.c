@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define APPLICATION_ID   1399153006 /* "Sean", as in schema.sql */
-#define SCHEMA_VERSION   2          /* as in schema.sql */
+#define SCHEMA_VERSION   3          /* as in schema.sql */
 #define BUSY_MS          2000
 #define BUSY_TICK_MS     5
 #define LONG_STATE_BYTES 16384 /* over that it is kept apart, see schema.sql */
@@ -32,8 +32,10 @@
 	" event, operations, events, state, detail"
 #define INSTANCE \
 	"id, topic, shared, revision, version, last_commit, state_revision, state_version, epoch"
-#define SOCKET "id, token, address, format, assigns, connected_ms"
-#define JOIN   "number, ended, socket, instance, topic, join_ref, assigns, state_key, state_version_key"
+#define SOCKET    "id, token, address, format, assigns, connected_ms"
+#define BROADCAST "b.id, b.topic, b.payload, b.hops, b.time_ms"
+#define TIMER     "number, id, instance, due_ms, payload"
+#define JOIN      "number, ended, socket, instance, topic, join_ref, assigns, state_key, state_version_key"
 
 enum statement {
 	BEGIN,
@@ -65,6 +67,25 @@ enum statement {
 	JOIN_DELETE,
 	JOIN_PRUNE,
 	JOIN_SCAN,
+	SUBSCRIBE,
+	UNSUBSCRIBE,
+	UNSUBSCRIBE_ALL,
+	SUBSCRIPTION,
+	SUBSCRIPTION_COUNT,
+	BROADCAST_ADD,
+	BROADCAST_PENDING,
+	BROADCAST_SCAN,
+	BROADCAST_DONE,
+	BROADCAST_PRUNE,
+	BROADCAST_PRUNE_ALL,
+	BROADCAST_BACKLOG,
+	TIMER_ADD,
+	TIMER_DELETE,
+	TIMER_DELETE_ALL,
+	TIMER_GET,
+	TIMER_SCAN,
+	REFUSED_ADD,
+	REFUSED_PRUNE,
 	MARK_PUT,
 	MARK_GET,
 	STATEMENTS
@@ -119,6 +140,49 @@ static const char *const statement_sql[STATEMENTS] = {
 	[JOIN_PRUNE] = "DELETE FROM joins WHERE ended <= ?",
 	[JOIN_SCAN] = "SELECT " JOIN " FROM joins ORDER BY number",
 
+	[SUBSCRIBE] =
+		"INSERT INTO subscriptions (instance, topic, position)"
+		" VALUES (?, ?, ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'broadcasts'), 0))"
+		" ON CONFLICT DO NOTHING",
+	[UNSUBSCRIBE] = "DELETE FROM subscriptions WHERE instance = ? AND topic = ?",
+	[UNSUBSCRIBE_ALL] = "DELETE FROM subscriptions WHERE instance = ?",
+	[SUBSCRIPTION] = "SELECT position FROM subscriptions WHERE instance = ? AND topic = ?",
+	[SUBSCRIPTION_COUNT] = "SELECT (SELECT count(*) FROM subscriptions WHERE instance = ?1)"
+						   " + (SELECT count(*) FROM timers WHERE instance = ?1)",
+
+	[BROADCAST_ADD] = "INSERT INTO broadcasts (topic, payload, hops, time_ms) SELECT ?1, ?2, ?3, ?4"
+					  " WHERE EXISTS (SELECT 1 FROM subscriptions WHERE topic = ?1)",
+	/* only topics that have broadcasts, from one to the next by the index */
+	[BROADCAST_PENDING] =
+		"WITH RECURSIVE topics (topic) AS (SELECT min(topic) FROM broadcasts WHERE topic > ?1"
+		" UNION ALL SELECT (SELECT min(topic) FROM broadcasts WHERE topic > topics.topic)"
+		" FROM topics WHERE topics.topic IS NOT NULL)"
+		" SELECT s.instance, " BROADCAST " FROM topics"
+		" CROSS JOIN subscriptions AS s ON s.topic = topics.topic"
+		" AND s.position < (SELECT max(id) FROM broadcasts WHERE topic = topics.topic)"
+		" CROSS JOIN broadcasts AS b"
+		" ON b.id = (SELECT min(id) FROM broadcasts WHERE topic = s.topic AND id > s.position)",
+	[BROADCAST_SCAN] =
+		"SELECT 0, " BROADCAST " FROM broadcasts AS b WHERE topic = ? AND id > ? ORDER BY id",
+	[BROADCAST_DONE] =
+		"UPDATE subscriptions SET position = ?3 WHERE instance = ?1 AND topic = ?2 AND position < ?3",
+	[BROADCAST_PRUNE] = "DELETE FROM broadcasts WHERE topic = ?1 AND id <="
+						" ifnull((SELECT min(position) FROM subscriptions WHERE topic = ?1), 1 << 62)",
+	[BROADCAST_PRUNE_ALL] = "DELETE FROM broadcasts WHERE NOT EXISTS (SELECT 1 FROM subscriptions AS s"
+							" WHERE s.topic = broadcasts.topic AND s.position < broadcasts.id)",
+	[BROADCAST_BACKLOG] = "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'broadcasts')"
+						  " - (SELECT min(id) FROM broadcasts) + 1",
+
+	[TIMER_ADD] = "INSERT INTO timers (" TIMER ") VALUES (NULL, ?, ?, ?, ?)",
+	[TIMER_DELETE] = "DELETE FROM timers WHERE instance = ? AND id = ?",
+	[TIMER_DELETE_ALL] = "DELETE FROM timers WHERE instance = ?",
+	[TIMER_GET] = "SELECT " TIMER " FROM timers WHERE id = ?",
+	[TIMER_SCAN] = "SELECT " TIMER " FROM timers ORDER BY due_ms, number",
+
+	[REFUSED_ADD] = "INSERT INTO refused (instance, instance_topic, topic, payload, reason, time_ms)"
+					" VALUES (?, ?, ?, ?, ?, ?)",
+	[REFUSED_PRUNE] = "DELETE FROM refused WHERE number <= ?",
+
 	[MARK_PUT] = "REPLACE INTO marks (name, value) VALUES (?, ?)",
 	[MARK_GET] = "SELECT value FROM marks WHERE name = ?",
 };
@@ -132,6 +196,40 @@ static const char *const migrations[SCHEMA_VERSION] = {
 		  /* a socket's assigns were those of all its joins */
 		  "UPDATE joins SET assigns = (SELECT assigns FROM sockets WHERE id = socket);"
 		  "PRAGMA user_version = 2;",
+	[2] = "CREATE TABLE subscriptions ("
+		  "instance INTEGER NOT NULL, "
+		  "topic TEXT NOT NULL, "
+		  "position INTEGER NOT NULL, "
+		  "PRIMARY KEY (instance, topic) "
+		  ") WITHOUT ROWID;"
+		  "CREATE INDEX subscriptions_topic ON subscriptions (topic, position);"
+		  "CREATE TABLE broadcasts ("
+		  "id INTEGER PRIMARY KEY AUTOINCREMENT, "
+		  "topic TEXT NOT NULL, "
+		  "payload TEXT NOT NULL, "
+		  "hops INTEGER NOT NULL, "
+		  "time_ms INTEGER NOT NULL "
+		  ");"
+		  "CREATE INDEX broadcasts_topic ON broadcasts (topic);"
+		  "CREATE TABLE timers ("
+		  "number INTEGER PRIMARY KEY, "
+		  "id INTEGER NOT NULL UNIQUE, "
+		  "instance INTEGER NOT NULL, "
+		  "due_ms INTEGER NOT NULL, "
+		  "payload TEXT NOT NULL "
+		  ");"
+		  "CREATE INDEX timers_due ON timers (due_ms);"
+		  "CREATE INDEX timers_instance ON timers (instance);"
+		  "CREATE TABLE refused ("
+		  "number INTEGER PRIMARY KEY AUTOINCREMENT, "
+		  "instance INTEGER NOT NULL, "
+		  "instance_topic TEXT NOT NULL, "
+		  "topic TEXT, "
+		  "payload TEXT NOT NULL, "
+		  "reason TEXT NOT NULL, "
+		  "time_ms INTEGER NOT NULL "
+		  ");"
+		  "PRAGMA user_version = 3;",
 };
 
 struct sqlite {
@@ -410,6 +508,32 @@ take_join(struct columns *columns)
 	return join;
 }
 
+static struct store_broadcast
+take_broadcast(struct columns *columns)
+{
+	struct store_broadcast broadcast;
+
+	broadcast.id = take_number(columns);
+	broadcast.topic = take_text(columns);
+	broadcast.payload = take_text(columns);
+	broadcast.hops = take_number(columns);
+	broadcast.time_ms = take_number(columns);
+	return broadcast;
+}
+
+static struct store_timer
+take_timer(struct columns *columns)
+{
+	struct store_timer timer;
+
+	timer.number = take_number(columns);
+	timer.id = take_number(columns);
+	timer.instance = take_number(columns);
+	timer.due_ms = take_number(columns);
+	timer.payload = take_text(columns);
+	return timer;
+}
+
 /* --- rows to the caller's function --- */
 
 /* Whom rows go to: hand takes a row apart and calls the function of its kind. */
@@ -420,6 +544,8 @@ struct receiver {
 		store_instance_fn *instance;
 		store_socket_fn *socket;
 		store_join_fn *join;
+		store_broadcast_fn *broadcast;
+		store_timer_fn *timer;
 	} row;
 	void *context;
 };
@@ -454,6 +580,23 @@ hand_join(const struct receiver *receiver, struct columns columns)
 	struct store_join join = take_join(&columns);
 
 	return receiver->row.join(receiver->context, &join);
+}
+
+static bool
+hand_broadcast(const struct receiver *receiver, struct columns columns)
+{
+	int64_t instance = take_number(&columns);
+	struct store_broadcast broadcast = take_broadcast(&columns);
+
+	return receiver->row.broadcast(receiver->context, instance, &broadcast);
+}
+
+static bool
+hand_timer(const struct receiver *receiver, struct columns columns)
+{
+	struct store_timer timer = take_timer(&columns);
+
+	return receiver->row.timer(receiver->context, &timer);
 }
 
 static bool
@@ -752,9 +895,12 @@ static enum store_status
 sqlite_instance_delete(struct store *store, int64_t id)
 {
 	struct sqlite *db = sqlite_of(store);
+	static const enum statement its[] = {LONG_STATE_DELETE, UNSUBSCRIBE_ALL, TIMER_DELETE_ALL};
 	enum store_status status = run_on_id(db, INSTANCE_DELETE, id);
 
-	return status == STORE_OK ? delete_all(db, LONG_STATE_DELETE, id) : status;
+	for (size_t i = 0; i < sizeof(its) / sizeof(its[0]) && status == STORE_OK; i++)
+		status = delete_all(db, its[i], id);
+	return status;
 }
 
 static enum store_status
@@ -892,6 +1038,194 @@ sqlite_scan_joins(struct store *store, store_join_fn *row, void *context)
 	return run_scan(&call, &receiver);
 }
 
+/* --- PubSub --- */
+
+/* The statements that name a subscription begin so. */
+static struct call
+subscription_call(struct store *store, enum statement which, int64_t instance, const char *topic)
+{
+	struct call call = call_of(sqlite_of(store), which);
+
+	put_number(&call, instance);
+	put_text(&call, topic);
+	return call;
+}
+
+static enum store_status
+sqlite_subscribe(struct store *store, int64_t instance, const char *topic)
+{
+	struct call call = subscription_call(store, SUBSCRIBE, instance, topic);
+
+	return run(&call);
+}
+
+static enum store_status
+sqlite_unsubscribe(struct store *store, int64_t instance, const char *topic)
+{
+	struct call call = subscription_call(store, UNSUBSCRIBE, instance, topic);
+
+	return run_on_row(&call);
+}
+
+/* The number that the one row has, if there is one. */
+static enum store_status
+run_number(struct call *call, int64_t *number)
+{
+	enum store_status status;
+	bool found = step(call) == SQLITE_ROW;
+
+	if (found)
+		*number = sqlite3_column_int64(call->statement, 0);
+	status = finish(call);
+	return status == STORE_OK && !found ? STORE_NONE : status;
+}
+
+static enum store_status
+sqlite_subscription(struct store *store, int64_t instance, const char *topic, int64_t *position)
+{
+	struct call call = subscription_call(store, SUBSCRIPTION, instance, topic);
+
+	return run_number(&call, position);
+}
+
+static enum store_status
+sqlite_subscriptions(struct store *store, int64_t instance, int64_t *count)
+{
+	struct call call = call_of(sqlite_of(store), SUBSCRIPTION_COUNT);
+
+	put_number(&call, instance);
+	return run_number(&call, count);
+}
+
+static enum store_status
+sqlite_broadcast_add(struct store *store, struct store_broadcast *broadcast)
+{
+	struct sqlite *db = sqlite_of(store);
+	struct call call = call_of(db, BROADCAST_ADD);
+	enum store_status status;
+
+	put_text(&call, broadcast->topic);
+	put_text(&call, broadcast->payload);
+	put_number(&call, broadcast->hops);
+	put_number(&call, broadcast->time_ms);
+	status = run_on_row(&call);
+	if (status == STORE_OK)
+		broadcast->id = sqlite3_last_insert_rowid(db->connection);
+	return status;
+}
+
+static enum store_status
+sqlite_scan_pending(struct store *store, const char *after, store_broadcast_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), BROADCAST_PENDING);
+	struct receiver receiver = {hand_broadcast, {.broadcast = row}, context};
+
+	put_text(&call, after);
+	return run_scan(&call, &receiver);
+}
+
+static enum store_status
+sqlite_scan_broadcasts(struct store *store, const char *topic, int64_t after, store_broadcast_fn *row,
+                       void *context)
+{
+	struct call call = call_of(sqlite_of(store), BROADCAST_SCAN);
+	struct receiver receiver = {hand_broadcast, {.broadcast = row}, context};
+
+	put_text(&call, topic);
+	put_number(&call, after);
+	return run_scan(&call, &receiver);
+}
+
+static enum store_status
+sqlite_broadcast_done(struct store *store, int64_t instance, const char *topic, int64_t id)
+{
+	struct call call = subscription_call(store, BROADCAST_DONE, instance, topic);
+
+	put_number(&call, id);
+	return run_on_row(&call);
+}
+
+static enum store_status
+sqlite_broadcasts_prune(struct store *store, const char *topic)
+{
+	struct call call;
+
+	if (topic == NULL)
+		return run_plain(sqlite_of(store), BROADCAST_PRUNE_ALL);
+	call = call_of(sqlite_of(store), BROADCAST_PRUNE);
+	put_text(&call, topic);
+	return run(&call);
+}
+
+static enum store_status
+sqlite_backlog(struct store *store, int64_t *count)
+{
+	struct call call = call_of(sqlite_of(store), BROADCAST_BACKLOG);
+
+	return run_number(&call, count);
+}
+
+/* --- timers --- */
+
+static enum store_status
+sqlite_timer_add(struct store *store, struct store_timer *timer)
+{
+	struct call call = call_of(sqlite_of(store), TIMER_ADD);
+
+	put_number(&call, timer->id);
+	put_number(&call, timer->instance);
+	put_number(&call, timer->due_ms);
+	put_text(&call, timer->payload);
+	return run_insert(&call, &timer->number);
+}
+
+static enum store_status
+sqlite_timer_delete(struct store *store, int64_t instance, int64_t id)
+{
+	struct call call = call_of(sqlite_of(store), TIMER_DELETE);
+
+	put_number(&call, instance);
+	put_number(&call, id);
+	return run_on_row(&call);
+}
+
+static enum store_status
+sqlite_timer_get(struct store *store, int64_t id, store_timer_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), TIMER_GET);
+	struct receiver receiver = {hand_timer, {.timer = row}, context};
+
+	put_number(&call, id);
+	return run_one(&call, &receiver);
+}
+
+static enum store_status
+sqlite_scan_timers(struct store *store, store_timer_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), TIMER_SCAN);
+	struct receiver receiver = {hand_timer, {.timer = row}, context};
+
+	return run_scan(&call, &receiver);
+}
+
+static enum store_status
+sqlite_set_aside(struct store *store, const struct store_refused *refused)
+{
+	struct sqlite *db = sqlite_of(store);
+	struct call call = call_of(db, REFUSED_ADD);
+	enum store_status status;
+	int64_t number = 0;
+
+	put_number(&call, refused->instance);
+	put_text(&call, refused->instance_topic);
+	put_text(&call, refused->topic);
+	put_text(&call, refused->payload);
+	put_text(&call, refused->reason);
+	put_number(&call, refused->time_ms);
+	status = run_insert(&call, &number);
+	return status == STORE_OK ? delete_all(db, REFUSED_PRUNE, number - STORE_REFUSED_MAX) : status;
+}
+
 /* --- marks --- */
 
 static enum store_status
@@ -954,6 +1288,21 @@ static const struct store_backend sqlite_backend = {
 	.join_assigns = sqlite_join_assigns,
 	.join_end = sqlite_join_end,
 	.scan_joins = sqlite_scan_joins,
+	.subscribe = sqlite_subscribe,
+	.unsubscribe = sqlite_unsubscribe,
+	.subscription = sqlite_subscription,
+	.subscriptions = sqlite_subscriptions,
+	.broadcast_add = sqlite_broadcast_add,
+	.scan_pending = sqlite_scan_pending,
+	.scan_broadcasts = sqlite_scan_broadcasts,
+	.broadcast_done = sqlite_broadcast_done,
+	.broadcasts_prune = sqlite_broadcasts_prune,
+	.backlog = sqlite_backlog,
+	.timer_add = sqlite_timer_add,
+	.timer_delete = sqlite_timer_delete,
+	.timer_get = sqlite_timer_get,
+	.scan_timers = sqlite_scan_timers,
+	.set_aside = sqlite_set_aside,
 	.mark_put = sqlite_mark_put,
 	.mark_get = sqlite_mark_get,
 };

@@ -227,6 +227,106 @@ store_scan_joins(struct store *store, store_join_fn *row, void *context)
 	return READ(store, scan_joins, row, context);
 }
 
+/* --- PubSub --- */
+
+enum store_status
+store_subscribe(struct store *store, int64_t instance, const char *topic)
+{
+	return WRITE(store, subscribe, instance, topic);
+}
+
+enum store_status
+store_unsubscribe(struct store *store, int64_t instance, const char *topic)
+{
+	return WRITE(store, unsubscribe, instance, topic);
+}
+
+enum store_status
+store_subscription(struct store *store, int64_t instance, const char *topic, int64_t *position)
+{
+	*position = 0;
+	return READ(store, subscription, instance, topic, position);
+}
+
+enum store_status
+store_subscriptions(struct store *store, int64_t instance, int64_t *count)
+{
+	*count = 0;
+	return READ(store, subscriptions, instance, count);
+}
+
+enum store_status
+store_broadcast_add(struct store *store, struct store_broadcast *broadcast)
+{
+	assert(broadcast->topic != NULL && broadcast->payload != NULL);
+	return WRITE(store, broadcast_add, broadcast);
+}
+
+enum store_status
+store_scan_pending(struct store *store, const char *after, store_broadcast_fn *row, void *context)
+{
+	return READ(store, scan_pending, after, row, context);
+}
+
+enum store_status
+store_scan_broadcasts(struct store *store, const char *topic, int64_t after, store_broadcast_fn *row,
+                      void *context)
+{
+	return READ(store, scan_broadcasts, topic, after, row, context);
+}
+
+enum store_status
+store_broadcast_done(struct store *store, int64_t instance, const char *topic, int64_t id)
+{
+	return WRITE(store, broadcast_done, instance, topic, id);
+}
+
+enum store_status
+store_broadcasts_prune(struct store *store, const char *topic)
+{
+	return WRITE(store, broadcasts_prune, topic);
+}
+
+enum store_status
+store_backlog(struct store *store, int64_t *count)
+{
+	*count = 0;
+	return READ(store, backlog, count);
+}
+
+/* --- timers --- */
+
+enum store_status
+store_timer_add(struct store *store, struct store_timer *timer)
+{
+	assert(timer->id > 0 && timer->payload != NULL);
+	return WRITE(store, timer_add, timer);
+}
+
+enum store_status
+store_timer_delete(struct store *store, int64_t instance, int64_t id)
+{
+	return WRITE(store, timer_delete, instance, id);
+}
+
+enum store_status
+store_timer_get(struct store *store, int64_t id, store_timer_fn *row, void *context)
+{
+	return READ(store, timer_get, id, row, context);
+}
+
+enum store_status
+store_scan_timers(struct store *store, store_timer_fn *row, void *context)
+{
+	return READ(store, scan_timers, row, context);
+}
+
+enum store_status
+store_set_aside(struct store *store, const struct store_refused *refused)
+{
+	return WRITE(store, set_aside, refused);
+}
+
 /* --- marks --- */
 
 enum store_status

@@ -1,8 +1,8 @@
 /*
  * store - where everything lives: the contract, and the backends that keep it
  *
- * A store holds instances (living states), the log of commits, sockets and joins.  It knows
- * neither callbacks nor frames.  All texts are JSON unless said otherwise, NUL-terminated UTF-8,
+ * A store holds instances (living states), the log of commits, sockets and joins, and what is on its
+ * way to instances: broadcasts and timers.  It knows neither callbacks nor frames.  All texts are JSON unless said otherwise, NUL-terminated UTF-8,
  * and borrowed by the call; NULL means absent.
  *
  * One thread at a time uses a store, and none takes it over a fork.  All writes stand between
@@ -99,6 +99,35 @@ struct store_join {
 	const char *state_version_key; /* ... and its version; NULL: "version" */
 };
 
+/* What was broadcast on a PubSub topic, while some subscribed instance has not been given it. */
+struct store_broadcast {
+	int64_t id; /* rises over the whole database, is never used again; given by store_broadcast_add */
+	const char *topic; /* of PubSub; plain text */
+	const char *payload;
+	int64_t hops;    /* broadcasts that led to it, each sent in answer to the one before */
+	int64_t time_ms; /* Unix time */
+};
+
+struct store_timer {
+	int64_t number; /* rises; given by store_timer_add */
+	int64_t id;     /* drawn by the caller; no two timers have the same */
+	int64_t instance;
+	int64_t due_ms; /* Unix time */
+	const char *payload;
+};
+
+/* A broadcast or timer that an instance could not be given. */
+struct store_refused {
+	int64_t instance;
+	const char *instance_topic; /* plain text */
+	const char *topic;          /* of PubSub; plain text; NULL: a timer */
+	const char *payload;
+	const char *reason; /* plain text */
+	int64_t time_ms;
+};
+
+#define STORE_REFUSED_MAX 10000 /* the oldest go when there are more */
+
 struct store;
 
 /*
@@ -110,6 +139,11 @@ typedef bool store_record_fn(void *context, const struct store_record *record);
 typedef bool store_instance_fn(void *context, const struct store_instance *instance);
 typedef bool store_socket_fn(void *context, const struct store_socket *socket);
 typedef bool store_join_fn(void *context, const struct store_join *join);
+typedef bool store_timer_fn(void *context, const struct store_timer *timer);
+
+/* instance: that has to be given the broadcast; 0 when none is meant */
+typedef bool store_broadcast_fn(void *context, int64_t instance,
+                                const struct store_broadcast *broadcast);
 
 /* How much of what was committed survives a power cut. */
 enum store_durability { STORE_FULLY, STORE_NORMALLY };
@@ -194,7 +228,8 @@ enum store_status store_instance_add(struct store *store, struct store_instance 
 enum store_status store_instance_put(struct store *store, const struct store_instance *instance,
                                      const char *state);
 
-/* store_instance_delete - STORE_NONE if there is none; its log rows stay until they are pruned */
+/* store_instance_delete - with its subscriptions and timers; STORE_NONE if there is none; its log rows stay
+ * until they are pruned */
 enum store_status store_instance_delete(struct store *store, int64_t id);
 
 /* store_instance_find, _get - the shared instance of a topic, the one of an id; row is called once,
@@ -234,6 +269,69 @@ enum store_status store_join_end(struct store *store, int64_t number, int64_t en
 
 /* store_scan_joins - all joins, ended or not, in order of number */
 enum store_status store_scan_joins(struct store *store, store_join_fn *row, void *context);
+
+/* --- PubSub ---
+ *
+ * A subscription has a position: the broadcast of its topic up to which its instance was given all.  An
+ * instance is given a broadcast in the transaction that moves the position, so once.
+ */
+
+/* store_subscribe - to what is broadcast from now on; when subscribed already, nothing changes */
+enum store_status store_subscribe(struct store *store, int64_t instance, const char *topic);
+
+/* store_unsubscribe - STORE_NONE if it is not subscribed */
+enum store_status store_unsubscribe(struct store *store, int64_t instance, const char *topic);
+
+/* store_subscription - the position of one; STORE_NONE if it is not subscribed */
+enum store_status store_subscription(struct store *store, int64_t instance, const char *topic,
+                                     int64_t *position);
+
+/* store_subscriptions - how many an instance has, timers counted too; Cost O(that many) */
+enum store_status store_subscriptions(struct store *store, int64_t instance, int64_t *count);
+
+/* store_broadcast_add - its id is set; STORE_NONE, and nothing is stored, if nobody is subscribed to its topic */
+enum store_status store_broadcast_add(struct store *store, struct store_broadcast *broadcast);
+
+/*
+ * store_scan_pending - the next broadcast of each subscription that was not given all of its topic
+ *
+ * after     Plain text: only topics after this one, in order of their bytes; "" for all.
+ * Cost      O(rows handed over, and topics with broadcasts).
+ */
+enum store_status store_scan_pending(struct store *store, const char *after, store_broadcast_fn *row,
+                                     void *context);
+
+/* store_scan_broadcasts - of a topic, with an id above `after`, rising */
+enum store_status store_scan_broadcasts(struct store *store, const char *topic, int64_t after,
+                                        store_broadcast_fn *row, void *context);
+
+/* store_broadcast_done - moves a position up to id; STORE_NONE if it is not below, or there is none */
+enum store_status store_broadcast_done(struct store *store, int64_t instance, const char *topic,
+                                       int64_t id);
+
+/* store_broadcasts_prune - deletes those that every subscription has been given; of one topic, or NULL: of
+ * all; Cost O(rows deleted) with a topic, O(broadcasts) without */
+enum store_status store_broadcasts_prune(struct store *store, const char *topic);
+
+/* store_backlog - newest id of all there ever were less the oldest that is stored: how many there are at most */
+enum store_status store_backlog(struct store *store, int64_t *count);
+
+/* --- timers --- */
+
+/* store_timer_add - its number is set; STORE_ERROR if there is one of that id */
+enum store_status store_timer_add(struct store *store, struct store_timer *timer);
+
+/* store_timer_delete - the instance's timer of that id; STORE_NONE if there is none (any more) */
+enum store_status store_timer_delete(struct store *store, int64_t instance, int64_t id);
+
+/* store_timer_get - row is called once, or STORE_NONE */
+enum store_status store_timer_get(struct store *store, int64_t id, store_timer_fn *row, void *context);
+
+/* store_scan_timers - all, by due_ms and then number */
+enum store_status store_scan_timers(struct store *store, store_timer_fn *row, void *context);
+
+/* store_set_aside - keeps what could not be delivered, for somebody to look at */
+enum store_status store_set_aside(struct store *store, const struct store_refused *refused);
 
 /* --- marks: named numbers --- */
 

@@ -50,6 +50,27 @@ struct store_backend {
 	enum store_status (*join_end)(struct store *store, int64_t number, int64_t ended);
 	enum store_status (*scan_joins)(struct store *store, store_join_fn *row, void *context);
 
+	enum store_status (*subscribe)(struct store *store, int64_t instance, const char *topic);
+	enum store_status (*unsubscribe)(struct store *store, int64_t instance, const char *topic);
+	enum store_status (*subscription)(struct store *store, int64_t instance, const char *topic,
+	                                  int64_t *position);
+	enum store_status (*subscriptions)(struct store *store, int64_t instance, int64_t *count);
+	enum store_status (*broadcast_add)(struct store *store, struct store_broadcast *broadcast);
+	enum store_status (*scan_pending)(struct store *store, const char *after, store_broadcast_fn *row,
+	                                  void *context);
+	enum store_status (*scan_broadcasts)(struct store *store, const char *topic, int64_t after,
+	                                     store_broadcast_fn *row, void *context);
+	enum store_status (*broadcast_done)(struct store *store, int64_t instance, const char *topic,
+	                                    int64_t id);
+	enum store_status (*broadcasts_prune)(struct store *store, const char *topic);
+	enum store_status (*backlog)(struct store *store, int64_t *count);
+
+	enum store_status (*timer_add)(struct store *store, struct store_timer *timer);
+	enum store_status (*timer_delete)(struct store *store, int64_t instance, int64_t id);
+	enum store_status (*timer_get)(struct store *store, int64_t id, store_timer_fn *row, void *context);
+	enum store_status (*scan_timers)(struct store *store, store_timer_fn *row, void *context);
+	enum store_status (*set_aside)(struct store *store, const struct store_refused *refused);
+
 	enum store_status (*mark_put)(struct store *store, const char *name, int64_t value);
 	enum store_status (*mark_get)(struct store *store, const char *name, int64_t *value);
 };

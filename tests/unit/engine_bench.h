@@ -52,10 +52,11 @@ bench_start(struct bench *b)
 	ok(engine_restore(b->engine), "  (restored)");
 }
 
+/* channels: NULL: world_channels */
 static void
-bench_open(struct bench *b, bool file)
+bench_open_with(struct bench *b, bool file, const struct seance_channel *const *channels)
 {
-	*b = (struct bench){.limits = world_limits()};
+	*b = (struct bench){.limits = world_limits(), .channels = channels};
 	if (file) {
 		snprintf(b->folder, sizeof(b->folder), "/tmp/seance_bench_XXXXXX");
 		if (!mkdtemp(b->folder))
@@ -63,6 +64,12 @@ bench_open(struct bench *b, bool file)
 		snprintf(b->path, sizeof(b->path), "%s/seance.db", b->folder);
 	}
 	bench_start(b);
+}
+
+static void
+bench_open(struct bench *b, bool file)
+{
+	bench_open_with(b, file, NULL);
 }
 
 static void
@@ -325,6 +332,18 @@ bench_all(struct bench *b)
 		bench_answer(b, i);
 	for (int i = 0; i < b->count; i++)
 		bench_link(b, i, -1);
+}
+
+/* Until the program has nothing left to do now. */
+static void
+bench_settle(struct bench *b)
+{
+	for (int turns = 0; turns < 10000; turns++) {
+		engine_post(b->engine);
+		if (!b->engine->staged_count && !b->engine->posts_look)
+			break;
+		bench_all(b);
+	}
 }
 
 static void
