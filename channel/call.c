@@ -304,17 +304,6 @@ effect(struct seance_call *call, const char *what, const struct effect *effect)
 	return SEANCE_OK;
 }
 
-static const char *
-topic_fault(const char *topic)
-{
-	size_t len = strlen(topic);
-	if (len == 0)
-		return "no topic";
-	if (len > EFFECT_TOPIC_BYTES)
-		return "the topic is too long";
-	return json_is_utf8(topic, len) ? NULL : "the topic is not UTF-8";
-}
-
 /* A message as text, owned by the caller; NULL, and why, when it is none. */
 static char *
 message_text(json_object *message, const char **why)
@@ -332,7 +321,7 @@ message_text(json_object *message, const char **why)
 static enum seance_status
 subscription(struct seance_call *call, const char *what, enum effect_kind kind, const char *topic)
 {
-	const char *why = call->channel ? topic_fault(topic) : "there is no instance in connect";
+	const char *why = call->channel ? effects_topic_fault(topic) : "there is no instance in connect";
 	if (why)
 		return fail(call, "%s: %s", what, why);
 	return effect(call, what, &(struct effect){.kind = kind, .topic = memory_strdup(topic)});
@@ -353,7 +342,7 @@ seance_unsubscribe(struct seance_call *call, const char *topic)
 enum seance_status
 seance_broadcast(struct seance_call *call, const char *topic, json_object *message)
 {
-	const char *why = topic_fault(topic);
+	const char *why = effects_topic_fault(topic);
 	if (!why && call->hops > HOPS_MAX)
 		why = "a chain of broadcasts, each sent in answer to the one before, is too long";
 	char *payload = why ? NULL : message_text(message, &why);

@@ -187,7 +187,7 @@ write_effects(struct engine *engine, const struct staged *staged)
 	const struct instance *its = staged->instance;
 	int64_t instance = its && !its->deleted ? its->next.id : 0;
 	enum store_status status = STORE_OK;
-	if (staged->join) /* what authorize has asked for */
+	if ((staged->join && staged->join->instance) || (staged->message && !staged->record))
 		status = effects_write(&staged->message->effects, engine->store, instance);
 	return status == STORE_OK ? effects_write(&staged->effects, engine->store, instance) : status;
 }
@@ -498,7 +498,7 @@ apply_message(struct engine *engine, struct staged *staged)
 		join_give_assigns(staged->assigner, json_object_get(staged->assigns));
 	effects_applied(engine, &staged->effects);
 	effects_applied(engine, &message->effects);
-	if (!message->post) {
+	if (!message->post && socket) {
 		socket->done = message->number;
 		if (!socket->known &&
 		    !socket->ended) /* a link broke while it ran: its answer is to have all the same */

@@ -1,8 +1,10 @@
 #include "effects.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "clock.h"
+#include "json.h"
 #include "memory.h"
 
 void
@@ -19,6 +21,17 @@ effects_count(const struct effects *effects, enum effect_kind kind)
 	for (size_t i = 0; i < effects->count; i++)
 		count += effects->at[i].kind == kind;
 	return count;
+}
+
+const char *
+effects_topic_fault(const char *topic)
+{
+	size_t len = strlen(topic);
+	if (len == 0)
+		return "no topic";
+	if (len > EFFECT_TOPIC_BYTES)
+		return "the topic is too long";
+	return json_is_utf8(topic, len) ? NULL : "the topic is not UTF-8";
 }
 
 static enum store_status

@@ -40,6 +40,9 @@ struct effects {
 	size_t count, room;
 };
 
+/* effects_topic_fault - why it is no name of a PubSub topic; NULL: it is one */
+const char *effects_topic_fault(const char *topic);
+
 /* effects_add - appends one; its texts are taken */
 void effects_add(struct effects *effects, const struct effect *effect);
 

@@ -91,9 +91,10 @@ enum message_kind {
 	MESSAGE_JOIN,
 	MESSAGE_LEAVE,
 	MESSAGE_REFRESH,
-	MESSAGE_UNKNOWN, /* an event with a name that means nothing */
-	MESSAGE_PLAIN,   /* asks nothing of a channel: a heartbeat */
-	MESSAGE_POST,    /* no client's: a broadcast or timer for an instance */
+	MESSAGE_UNKNOWN,   /* an event with a name that means nothing */
+	MESSAGE_PLAIN,     /* asks nothing of a channel: a heartbeat */
+	MESSAGE_POST,      /* no client's: a broadcast or timer for an instance */
+	MESSAGE_BROADCAST, /* no client's: from outside, to a PubSub topic */
 };
 
 enum message_outcome {
@@ -111,7 +112,7 @@ enum message_outcome {
 /* A client's message, or a post.  Its texts and payload are owned. */
 struct message {
 	enum message_kind kind;
-	struct socket *socket; /* in use; of a post: the one joined to its private instance, or NULL */
+	struct socket *socket; /* in use; of a post: the one joined to its private instance; or NULL */
 	struct post *post;     /* owned; NULL: a client's */
 	int64_t number;
 	char *topic;          /* plain text */
@@ -123,7 +124,7 @@ struct message {
 	const struct seance_channel *channel;
 	bool authorized;
 	json_object *assigns;   /* owned: set by authorize */
-	struct effects effects; /* owned: asked for by authorize */
+	struct effects effects; /* owned: asked for by authorize, or from outside */
 
 	enum message_outcome outcome;
 	json_object *reason; /* owned */
@@ -282,6 +283,17 @@ void engine_drained(struct engine *engine, struct socket *socket, int64_t positi
  */
 void engine_commit(struct engine *engine, struct commit_result *result);
 void commit_result_release(struct commit_result *result);
+
+/*
+ * engine_broadcast - a message from outside to a PubSub topic
+ *
+ * topic     Borrowed; effects_topic_fault has found no fault.
+ * message   Taken.
+ * request   Comes back in the answered list of a commit, in a message without a socket.
+ * Returns   NULL; or why it cannot be: then nothing comes back.
+ */
+const char *engine_broadcast(struct engine *engine, const char *topic, json_object *message,
+                             void *request);
 
 /*
  * engine_post - gives instances what was broadcast to them, and what timers have fallen due

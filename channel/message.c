@@ -52,7 +52,7 @@ message_gone(const struct message *message)
 {
 	if (message->post)
 		return message->post->instance && message->post->instance->dead;
-	return message->socket->ended;
+	return message->socket && message->socket->ended;
 }
 
 void
@@ -62,8 +62,8 @@ message_answer(struct engine *engine, struct message *message, enum message_outc
 		post_done(engine, message, outcome);
 		return;
 	}
-	message->outcome = message->socket->ended ? OUTCOME_GONE : outcome;
-	if (message->socket->running == message)
+	message->outcome = message_gone(message) ? OUTCOME_GONE : outcome;
+	if (message->socket && message->socket->running == message)
 		message->socket->running = NULL;
 	append(&engine->answered, &engine->answered_last, message);
 }
@@ -524,9 +524,9 @@ event_run(struct engine *engine, struct message *message, struct join *join)
 
 /* --- posts --- */
 
-/* Nothing is left of it but that it was given; or it is set aside. */
+/* Something without a row of the log: what is left of a post is that it was given; or it is set aside. */
 static struct staged *
-stage_post(struct engine *engine, struct message *message, struct instance *instance)
+stage_rowless(struct engine *engine, struct message *message, struct instance *instance)
 {
 	struct staged *staged = staged_add(engine);
 	staged->message = message;
@@ -562,7 +562,7 @@ post_crashed(struct engine *engine, struct run *run)
 		message_answer(engine, message, OUTCOME_FAILED);
 		return;
 	}
-	stage_post(engine, message, instance)->refused = memory_strdup(call_why(&run->call));
+	stage_rowless(engine, message, instance)->refused = memory_strdup(call_why(&run->call));
 	if (engine->refused != post->id)
 		engine_log(engine, "%s: the %s is set aside (table refused)", message->topic, name_of(message));
 	engine->refused = post->id;
@@ -576,7 +576,7 @@ finish_post(struct engine *engine, struct run *run, struct join *join, enum sean
 		stage_detail(stage_event(engine, run->message, run->instance, join, &run->call),
 		             post_detail(run->message->post));
 	else if (status == SEANCE_REFUSED)
-		stage_post(engine, run->message, run->instance);
+		stage_rowless(engine, run->message, run->instance);
 	else
 		post_crashed(engine, run);
 }
@@ -619,7 +619,7 @@ post_run(struct engine *engine, struct message *message)
 	if (!post_is_due(engine, message))
 		message_answer(engine, message, OUTCOME_NOTHING);
 	else if (!instance || !instance->channel->handle_message)
-		stage_post(engine, message, instance);
+		stage_rowless(engine, message, instance);
 	else if (!instance_load(engine, instance))
 		message_answer(engine, message, OUTCOME_FAILED);
 	else
@@ -804,6 +804,8 @@ message_run(struct engine *engine, struct message *message)
 {
 	if (message->post)
 		post_run(engine, message);
+	else if (message->kind == MESSAGE_BROADCAST)
+		stage_rowless(engine, message, NULL);
 	else if (message->socket->ended)
 		message_answer(engine, message, OUTCOME_GONE);
 	else if (message->kind == MESSAGE_PLAIN)

@@ -172,10 +172,37 @@ effects_too_many(struct engine *engine, const struct instance *instance, const s
 	if (broadcasts > 0 && store_backlog(engine->store, &stored) == STORE_OK &&
 	    stored + broadcasts > BACKLOG_MAX)
 		return "too many broadcasts wait to be delivered";
-	if (standing > 0 && instance->row.id &&
+	if (standing > 0 && instance && instance->row.id &&
 	    store_subscriptions(engine->store, instance->row.id, &stored) == STORE_OK &&
 	    stored + standing > EFFECTS_AN_INSTANCE)
 		return "it would have too many subscriptions and timers";
+	return NULL;
+}
+
+/* --- from outside --- */
+
+const char *
+engine_broadcast(struct engine *engine, const char *topic, json_object *payload, void *request)
+{
+	size_t len;
+	struct message *message = memory_zeroed(1, sizeof(*message));
+	const char *text = json_text(payload, &len);
+	effects_add(&message->effects, &(struct effect){
+									   .kind = EFFECT_BROADCAST,
+									   .topic = memory_strdup(topic),
+									   .payload = memory_strdup(text),
+								   });
+	json_object_put(payload);
+	const char *why = len > EFFECT_BYTES ? "the message is too large"
+	                                     : effects_too_many(engine, NULL, &message->effects);
+	if (why) {
+		message_free(message);
+		return why;
+	}
+	message->kind = MESSAGE_BROADCAST;
+	message->request = request;
+	message_ready(engine, message);
+	messages_run(engine);
 	return NULL;
 }
 

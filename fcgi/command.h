@@ -1,7 +1,7 @@
 /*
- * command - what the command line can do besides serving: look into the database
+ * command - what the command line can do besides serving: look into the database, and broadcast
  *
- * They only read, and may run beside the program.
+ * They may run beside the program.
  */
 #ifndef SEANCE_COMMAND_H
 #define SEANCE_COMMAND_H
@@ -17,6 +17,12 @@
  */
 int command_show(const struct options *options, const char *topic);
 int command_log(const struct options *options, const char *topic);
+
+/*
+ * command_broadcast - a message, JSON text, to all that are subscribed to a PubSub topic; returns the exit status:
+ * 0, also when nobody is subscribed; 1 after one line on standard error
+ */
+int command_broadcast(const struct options *options, const char *topic, const char *text);
 
 /* command_store - the database of --dir, which must be there; NULL after one line on standard error */
 struct store *command_store(const struct options *options);

@@ -8,35 +8,9 @@
 #include "memory.h"
 #include "phoenix.h"
 #include "server.h"
+#include "url.h"
 
 /* --- the query --- */
-
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)tolower((unsigned char)c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* application/x-www-form-urlencoded; owned by the caller.  A '%' without two digits stands for itself. */
-static char *
-decode(const char *text, size_t len)
-{
-	char *out = memory_alloc(len + 1);
-	size_t n = 0;
-	for (size_t i = 0; i < len; i++) {
-		char c = text[i] == '+' ? ' ' : text[i];
-		if (c == '%' && i + 2 < len && hex_digit(text[i + 1]) >= 0 && hex_digit(text[i + 2]) >= 0) {
-			c = (char)(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
-			i += 2;
-		}
-		out[n++] = c;
-	}
-	out[n] = '\0';
-	return out;
-}
 
 static void
 add_param(json_object *params, const char *pair, size_t len)
@@ -45,8 +19,8 @@ add_param(json_object *params, const char *pair, size_t len)
 	size_t name_len = equals ? (size_t)(equals - pair) : len;
 	if (len == 0)
 		return;
-	char *name = decode(pair, name_len);
-	char *value = equals ? decode(equals + 1, len - name_len - 1) : memory_strdup("");
+	char *name = url_decode_form(pair, name_len);
+	char *value = equals ? url_decode_form(equals + 1, len - name_len - 1) : memory_strdup("");
 	struct buffer text = {0};
 	json_object *string = NULL;
 	buffer_add_json_string(&text, value, strlen(value));

@@ -150,14 +150,19 @@ static void
 begin_answers(struct commit_result *result, struct answer **answers)
 {
 	for (struct message *m = result->answered; m; m = m->next)
-		m->socket->answer = answer_new(answers, m->request);
+		if (m->socket)
+			m->socket->answer = answer_new(answers, m->request);
 }
 
 /* What a message is answered besides its commits' frames. */
 static void
-end_answers(struct commit_result *result)
+end_answers(struct commit_result *result, struct answer **answers)
 {
 	for (struct message *m = result->answered; m; m = m->next) {
+		if (!m->socket) {
+			broadcast_outcome(answer_new(answers, m->request), m->outcome);
+			continue;
+		}
 		struct answer *answer = m->socket->answer;
 		buffer_add(&answer->body, m->reply.at, m->reply.len);
 		phoenix_outcome(&answer->body, (int)m->socket->row.format, m);
@@ -187,6 +192,6 @@ deliver_result(struct server *server, struct commit_result *result, struct answe
 	}
 	for (size_t i = 0; i < result->catch_up_count; i++)
 		catch_up_send(result->catch_ups[i]);
-	end_answers(result);
+	end_answers(result, answers);
 	free(groups.at);
 }

@@ -26,6 +26,8 @@ help(const char *program)
 		"                process by the program as it is on disk now, without a client noticing\n"
 		"  show TOPIC    the state of a shared topic, as JSON\n"
 		"  log TOPIC     what happened to a topic, one JSON object a line\n"
+		"  broadcast TOPIC JSON\n"
+		"                a message to all that are subscribed to a PubSub topic\n"
 		"  help, version\n"
 		"\n"
 		"options:\n",
@@ -71,6 +73,18 @@ run_topic(topic_command *command, int argc, char **argv)
 	return command(&options, argv[2]);
 }
 
+static int
+run_broadcast(int argc, char **argv)
+{
+	struct options options;
+
+	if (argc < 4 || strncmp(argv[2], "--", 2) == 0)
+		return bad_usage(argv[0], "which topic, and which message?");
+	if (!options_read(&options, argc, argv, 4))
+		return 2;
+	return command_broadcast(&options, argv[2], argv[3]);
+}
+
 int
 seance_main(int argc, char **argv, seance_connect_fn *on_connect,
             const struct seance_channel *const *channels)
@@ -88,6 +102,8 @@ seance_main(int argc, char **argv, seance_connect_fn *on_connect,
 		return run_topic(command_show, argc, argv);
 	if (strcmp(command, "log") == 0)
 		return run_topic(command_log, argc, argv);
+	if (strcmp(command, "broadcast") == 0)
+		return run_broadcast(argc, argv);
 	if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0)
 		return help(argv[0]);
 	if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0) {

@@ -3,6 +3,7 @@
  *
  *   serve.c     start and end; a request comes in, a turn ends
  *   connect.c   a handshake: query, Origin, connect callback, redirect to where nginx holds it
+ *   broadcast.c a message for PubSub, by HTTP from this machine
  *   deliver.c   what a commit led to: into answers, or over the links
  *   links.c     what the nginx workers say
  *
@@ -60,6 +61,12 @@ void connect_request(struct server *server, struct loop_request *request);
 
 /* connect_done - appends the answers of all handshakes whose sockets are stored, or could not be */
 void connect_done(struct server *server, struct answer **answers);
+
+/* --- broadcast.c --- */
+void broadcast_request(struct server *server, struct loop_request *request);
+
+/* broadcast_outcome - what is answered once it was committed, or could not be */
+void broadcast_outcome(struct answer *answer, enum message_outcome outcome);
 
 /* --- deliver.c --- */
 

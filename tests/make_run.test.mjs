@@ -79,7 +79,7 @@ describe("make run", () => {
     const javascript = await fetch(`${url}seance.js`);
     assert.equal(javascript.status, 200);
     assert.match(javascript.headers.get("content-type"), /^text\/javascript/);
-    for (const name of ["seance.db", "nginx.conf", "nginx.pid", "supervisor.pid", "worker.pid", "access.log", "error.log", "program.log", "program.sock", "link.sock"]) {
+    for (const name of ["seance.db", "nginx.conf", "nginx.pid", "supervisor.pid", "worker.pid", "access.log", "error.log", "program.log", "program.sock", "link.sock", "internal.sock"]) {
       assert.ok(existsSync(join(dir, name)), name);
     }
     assert.equal(statSync(dir).mode & 0o777, 0o700);
@@ -96,7 +96,7 @@ describe("make run", () => {
       await script.end();
       for (const pid of started) assert.ok(pid && !alive(pid), `${pid} lives`);
       await nothingLeft(dir);
-      for (const name of ["nginx.pid", "supervisor.pid", "worker.pid", "program.sock", "link.sock"]) {
+      for (const name of ["nginx.pid", "supervisor.pid", "worker.pid", "program.sock", "link.sock", "internal.sock"]) {
         assert.ok(!existsSync(join(dir, name)), `${name} is left`);
       }
     });
@@ -225,13 +225,13 @@ describe("one line says", () => {
   });
 
   it("a socket path that is too long", async () => {
-    const dir = join(base, "x".repeat(107 - base.length - 1 - "/program.sock".length + 1));
+    const dir = join(base, "x".repeat(107 - base.length - 1 - "/internal.sock".length + 1));
     assert.match(await refused({ PORT: await freePort(), DIR: dir }), /the path of a socket has 108 bytes/);
     assert.ok(!existsSync(dir));
   });
 
   it("the longest path that is possible is no failure", async () => {
-    const dir = join(base, "y".repeat(107 - base.length - 1 - "/program.sock".length));
+    const dir = join(base, "y".repeat(107 - base.length - 1 - "/internal.sock".length));
     await start({ PORT: await freePort(), DIR: dir }).ready();
   });
 

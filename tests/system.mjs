@@ -14,12 +14,13 @@
  *
  * With SANITIZE set the program of that build is used.  SEANCE_TEST_KEEP=1 keeps the folders.
  */
-import { spawn } from "node:child_process";
+import { execFile as execFileCallback, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { patience, until, within } from "./lib/wait.mjs";
 
 export const tree = fileURLToPath(new URL("..", import.meta.url));
@@ -106,6 +107,15 @@ export class Script {
   }
 }
 
+const execFile = promisify(execFileCallback);
+
+/* The program of an app's folder, as scripts/run finds it. */
+function program(app) {
+  const name = app.split("/").at(-1);
+  const variant = process.env.SANITIZE ? `build/${process.env.SANITIZE.replaceAll(",", "-")}/app/${app}` : app;
+  return join(tree, variant, name);
+}
+
 const sanitizerOptions = (dir) => {
   const common = `log_path=${dir}/sanitizer:exitcode=66:print_stacktrace=1`;
   const given = (name) => (process.env[name] ? `:${process.env[name]}` : "");
@@ -139,6 +149,9 @@ export async function startSystem({ app = "examples/todos", flags = [], env = {}
 
     /* read - a file of the folder as text: "program.log", "error.log", ... */
     read: (name) => readFileSync(join(dir, name), "utf8"),
+
+    /* broadcast - a message, JSON text, to a PubSub topic by the program's command line */
+    broadcast: (topic, message) => execFile(program(app), ["broadcast", topic, message, `--dir=${dir}`]),
 
     /* killWorker - returns the new worker's pid */
     async killWorker(signal = "SIGKILL") {

@@ -4,8 +4,7 @@
  * tests/recordings/README.md has the table of topics, states and events.  Whole new states are
  * handed over (seance_set_state) where the reference did so; board and biglist use edits.
  *
- * To come with messages, timers, builders and resuming: todosfull:*, shared:*, the event `broadcast`
- * of todos:*, timer:*, room:*, face:*, guarded:*, draft:*.
+ * To come with builders, presence and resuming: todosfull:*, room:*, face:*, guarded:*, draft:*.
  */
 #include <math.h>
 #include <signal.h>
@@ -88,7 +87,14 @@ todos_init(struct seance_call *call, const char *topic, json_object *payload)
 		return seance_crash(call, "no token");
 	state = object_with("todos", json_object_new_array());
 	json_object_object_add(state, "token", json_object_get(token));
+	seance_subscribe(call, "todos");
 	return seance_set_state(call, state);
+}
+
+static enum seance_status
+todos_add(struct seance_call *call, json_object *todo, json_object *state)
+{
+	return seance_set_state(call, object_with("todos", prepended(todo, get(state, "todos"))));
 }
 
 static enum seance_status
@@ -96,6 +102,8 @@ todos_event(struct seance_call *call, const char *event, json_object *payload, j
 {
 	if (strcmp(event, "same") == 0)
 		return SEANCE_OK;
+	if (strcmp(event, "broadcast") == 0)
+		return seance_broadcast(call, "todos", json_object_get(payload));
 
 	if (strcmp(event, "add_todo_with_one_reply") == 0) {
 		seance_reply(call, "reply_event", seance_json("{\"foo\":\"bar\"}"));
@@ -105,13 +113,21 @@ todos_event(struct seance_call *call, const char *event, json_object *payload, j
 	} else if (strcmp(event, "add_todo") != 0) {
 		return crash_event(call, event);
 	}
-	return seance_set_state(call, object_with("todos", prepended(payload, get(state, "todos"))));
+	return todos_add(call, payload, state);
+}
+
+static enum seance_status
+todos_message(struct seance_call *call, json_object *message, json_object *state)
+{
+	seance_reply(call, "reply_event", seance_json("{\"foo\":\"bar\"}"));
+	return todos_add(call, message, state);
 }
 
 static const struct seance_channel todos = {
 	.topic = "todos:*",
 	.init = todos_init,
 	.handle_event = todos_event,
+	.handle_message = todos_message,
 };
 
 /* --- foo:* --- */
@@ -451,6 +467,96 @@ static const struct seance_channel board = {
 	.handle_event = board_event,
 };
 
+/* --- shared:* --- */
+
+static const char *
+shared_name(struct seance_call *call)
+{
+	static _Thread_local char name[256];
+
+	snprintf(name, sizeof(name), "app:%s", seance_topic(call));
+	return name;
+}
+
+static enum seance_status
+shared_init(struct seance_call *call, const char *topic, json_object *payload)
+{
+	json_object *state = object_with("topic", json_object_new_string(topic));
+
+	UNUSED(payload);
+	json_object_object_add(state, "messages", json_object_new_array());
+	seance_subscribe(call, shared_name(call));
+	return seance_set_state(call, state);
+}
+
+static enum seance_status
+shared_event(struct seance_call *call, const char *event, json_object *payload, json_object *state)
+{
+	UNUSED(state);
+	if (strcmp(event, "say") != 0)
+		return crash_event(call, event);
+	return seance_broadcast(call, shared_name(call), json_object_get(payload));
+}
+
+/* Of the messages the last 20 are kept. */
+static enum seance_status
+shared_message(struct seance_call *call, json_object *message, json_object *state)
+{
+	seance_add(call, json_object_get(message), "/messages/-");
+	if (json_object_array_length(get(state, "messages")) > 20)
+		seance_remove(call, "/messages/0");
+	return SEANCE_OK;
+}
+
+static const struct seance_channel shared = {
+	.topic = "shared:*",
+	.init = shared_init,
+	.handle_event = shared_event,
+	.handle_message = shared_message,
+};
+
+/* --- timer:* --- */
+
+static enum seance_status
+timer_init(struct seance_call *call, const char *topic, json_object *payload)
+{
+	UNUSED(topic);
+	UNUSED(payload);
+	return seance_set_state(call, seance_json("{\"fired\":[],\"timers\":{}}"));
+}
+
+static enum seance_status
+timer_event(struct seance_call *call, const char *event, json_object *payload, json_object *state)
+{
+	const char *id = get_text(payload, "id");
+
+	if (strcmp(event, "after") == 0)
+		return seance_add(call,
+		                  json_object_new_int64(seance_send_after(call, get_int(payload, "ms"),
+		                                                          json_object_new_string(id))),
+		                  "/timers/%s", id);
+	if (strcmp(event, "cancel") != 0)
+		return crash_event(call, event);
+	seance_cancel_timer(call, get_int(get(state, "timers"), id));
+	return seance_remove(call, "/timers/%s", id);
+}
+
+static enum seance_status
+timer_message(struct seance_call *call, json_object *message, json_object *state)
+{
+	UNUSED(state);
+	seance_remove(call, "/timers/%s", json_object_get_string(message));
+	return seance_add(call, json_object_get(message), "/fired/-");
+}
+
+static const struct seance_channel timer = {
+	.topic = "timer:*",
+	.scope = SEANCE_SHARED,
+	.init = timer_init,
+	.handle_event = timer_event,
+	.handle_message = timer_message,
+};
+
 /* --- the socket --- */
 
 static enum seance_status
@@ -466,4 +572,4 @@ on_connect(struct seance_call *call, json_object *params)
 }
 
 SEANCE_MAIN_CONNECT(on_connect, &todos, &foo, &authorized, &authmap, &bad_init, &bad_init_map, &crash,
-                    &counter, &big, &biglist, &any, &board)
+                    &counter, &big, &biglist, &any, &board, &shared, &timer)

@@ -25,9 +25,9 @@ export function parseCases(text) {
 export function parseCase(name, body) {
   const result = { name, query: "vsn=2.0.0", lines: [] };
   for (const line of body.split("\n")) {
-    const [, who, text] = /^(GET|C|S|#) ?(.*)$/s.exec(line) ?? [];
+    const [, who, text] = /^(GET|BROADCAST|C|S|#) ?(.*)$/s.exec(line) ?? [];
     if (who === "GET") result.query = text;
-    else if (who === "C" || who === "S") result.lines.push({ who, text });
+    else if (["C", "S", "BROADCAST"].includes(who)) result.lines.push({ who, text });
     else assert.ok(who === "#" || line.trim() === "", `a line of case "${name}" is not understood: ${line}`);
   }
   return result;
@@ -109,11 +109,12 @@ function checkSpecial(text, item, what) {
 }
 
 /*
- * replay - plays one case at url (".../websocket"); throws at the first frame that is another
+ * replay - plays one case at url (".../websocket"); throws at the first frame that is another;
+ * broadcast(topic, text) sends a message from outside
  *
  * After the case nothing more may come: the next frame must be the answer to a heartbeat.
  */
-export async function replay(recorded, url, { patienceMs = 5000 } = {}) {
+export async function replay(recorded, url, { patienceMs = 5000, broadcast } = {}) {
   const address = recorded.query === "" ? url : `${url}?${recorded.query}`;
   if (recorded.lines[0]?.text.startsWith("HTTP ")) return replayRefused(recorded, address);
 
@@ -123,6 +124,11 @@ export async function replay(recorded, url, { patienceMs = 5000 } = {}) {
     for (const [at, { who, text }] of recorded.lines.entries()) {
       if (who === "C") {
         sendLine(raw, text);
+        continue;
+      }
+      if (who === "BROADCAST") {
+        const [, topic, message] = /^(\S+) (.*)$/.exec(text);
+        await broadcast(topic, message);
         continue;
       }
       const what = `line ${at + 1}, expected ${text}`;

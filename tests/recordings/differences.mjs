@@ -4,6 +4,9 @@
  * Each entry: the case's name in websocket.txt, why, and one of
  *   ours    the whole case as it goes here, in the same format
  *   later   no frames: the ability comes with a later part of the work
+ *
+ * A line BROADCAST TOPIC JSON in ours is a message from outside.
+ *
  *   slow    what it takes is too long to be replayed each time
  *
  * Numbers are those of the list "Deliberate differences" in the design.
@@ -147,10 +150,20 @@ S [close code=1001]`,
   { name: "event with reply (full-state builder)", why: "", later: "message builder" },
   {
     name: "PubSub broadcast -> handle_message (sent from outside, GET /todo_added?description=And+another+one)",
-    why: "",
-    later: "messages",
+    why: "the message from outside is broadcast by our own command line",
+    ours: raw`
+C ["1","1","todos:all","phx_join",{"token":"footoken"}]
+S ["1","1","todos:all","phx_reply",{"response":{},"status":"ok"}]
+S ["1",null,"todos:all","seance:change",{"state":{"todos":[],"token":"footoken"},"version":0}]
+BROADCAST todos {"description":"And another one"}
+S ["1",null,"todos:all","seance:event",{"name":"reply_event","detail":{"foo":"bar"}}]
+S ["1",null,"todos:all","seance:patch",{"operations":[{"op":"remove","path":"/token"},{"op":"add","path":"/todos/0","value":{"description":"And another one"}}],"version":1}]
+# broadcast from inside handle_event: the sender gets its own (empty) patch first, then the message
+C ["1","2","todos:all","seance:event:broadcast",{"description":"mine"}]
+S ["1",null,"todos:all","seance:patch",{"operations":[],"version":2}]
+S ["1",null,"todos:all","seance:event",{"name":"reply_event","detail":{"foo":"bar"}}]
+S ["1",null,"todos:all","seance:patch",{"operations":[{"op":"replace","path":"/todos/0/description","value":"mine"},{"op":"add","path":"/todos/1","value":{"description":"And another one"}}],"version":3}]`,
   },
-  { name: "shared: say x 3 (fan-out), own empty patch then the message patch", why: "", later: "messages" },
 ];
 
 /* What the reference has not, in the same format. */

@@ -506,6 +506,142 @@ check_long_states(struct store *store)
 	free(text);
 }
 
+/* --- PubSub and timers --- */
+
+/* What lags, as " INSTANCE:TOPIC:PAYLOAD ..." */
+static bool
+list_pending(void *context, int64_t instance, const struct store_broadcast *broadcast)
+{
+	struct numbers *numbers = context;
+	size_t length = strlen(numbers->text);
+
+	snprintf(numbers->text + length, sizeof(numbers->text) - length, " %lld:%s:%s", (long long)instance,
+	         broadcast->topic, broadcast->payload);
+	return --numbers->left > 0;
+}
+
+static bool
+pending_is(struct store *store, const char *after, const char *wanted)
+{
+	struct numbers numbers = {.left = 100};
+
+	if (store_scan_pending(store, after, list_pending, &numbers) != STORE_OK)
+		return false;
+	if (strcmp(numbers.text, wanted) != 0)
+		printf("# pending%s\n", numbers.text);
+	return strcmp(numbers.text, wanted) == 0;
+}
+
+static int64_t
+broadcast(struct store *store, const char *topic, const char *payload)
+{
+	struct store_broadcast row = {.topic = topic, .payload = payload, .hops = 3, .time_ms = 5};
+
+	return store_broadcast_add(store, &row) == STORE_OK ? row.id : 0;
+}
+
+static void
+check_broadcasts(struct store *store)
+{
+	struct numbers numbers = {.left = 100};
+	int64_t id, count, position;
+
+	ok(began(store) && add_instance(store, "x", true, "1") == 1 &&
+	       add_instance(store, "y", true, "1") == 2,
+	   "%s: two instances", backend);
+	ok(broadcast(store, "b", "0") == 0, "%s: a broadcast that nobody is subscribed to is not stored",
+	   backend);
+	ok(store_subscribe(store, 1, "b") == STORE_OK && (id = broadcast(store, "b", "1")) > 0 &&
+	       store_subscribe(store, 2, "b") == STORE_OK && store_subscribe(store, 1, "b") == STORE_OK,
+	   "%s: subscriptions before and after one", backend);
+	ok(pending_is(store, "", " 1:b:1"), "%s: it is for the one before", backend);
+	ok(broadcast(store, "b", "2") > id && store_subscribe(store, 2, "a") == STORE_OK &&
+	       broadcast(store, "a", "3") > 0 && pending_is(store, "", " 2:a:3 1:b:1 2:b:2"),
+	   "%s: what each is to be given next, by topic, and first what lags most", backend);
+	ok(pending_is(store, "a", " 1:b:1 2:b:2") && pending_is(store, "b", ""), "%s: after a topic",
+	   backend);
+	ok(store_scan_broadcasts(store, "b", 0, list_pending, &numbers) == STORE_OK &&
+	       strcmp(numbers.text, " 0:b:1 0:b:2") == 0,
+	   "%s: a topic's broadcasts", backend);
+	ok(store_broadcast_done(store, 1, "b", id) == STORE_OK &&
+	       store_broadcast_done(store, 1, "b", id) == STORE_NONE &&
+	       store_broadcast_done(store, 1, "c", id) == STORE_NONE &&
+	       store_broadcast_done(store, 3, "b", id) == STORE_NONE,
+	   "%s: given once only, and only to those subscribed", backend);
+	ok(store_subscription(store, 1, "b", &position) == STORE_OK && position == id &&
+	       store_subscription(store, 1, "c", &position) == STORE_NONE,
+	   "%s: its position", backend);
+	ok(store_broadcasts_prune(store, "b") == STORE_OK && pending_is(store, "", " 2:a:3 1:b:2 2:b:2") &&
+	       store_backlog(store, &count) == STORE_OK && count == 2,
+	   "%s: what all were given goes", backend);
+	ok(committed(store) && began(store) && store_unsubscribe(store, 2, "a") == STORE_OK &&
+	       store_unsubscribe(store, 2, "a") == STORE_NONE &&
+	       store_instance_delete(store, 1) == STORE_OK && pending_is(store, "", " 2:b:2"),
+	   "%s: those unsubscribed and gone are given nothing", backend);
+	ok(store_broadcasts_prune(store, NULL) == STORE_OK &&
+	       store_broadcast_done(store, 2, "b", id + 1) == STORE_OK &&
+	       store_broadcasts_prune(store, NULL) == STORE_OK && store_backlog(store, &count) == STORE_OK &&
+	       count == 0,
+	   "%s: nothing is left", backend);
+	store_rollback(store);
+	ok(pending_is(store, "", " 2:a:3 1:b:2 2:b:2"), "%s: rolled back, all of it is there again",
+	   backend);
+	ok(began(store) && store_instance_delete(store, 1) == STORE_OK &&
+	       store_instance_delete(store, 2) == STORE_OK &&
+	       store_broadcasts_prune(store, NULL) == STORE_OK && add_instance(store, "z", true, "1") == 3 &&
+	       store_subscribe(store, 3, "b") == STORE_OK && broadcast(store, "b", "4") > id + 2 &&
+	       pending_is(store, "", " 3:b:4"),
+	   "%s: an id is never used again", backend);
+	store_rollback(store);
+}
+
+static bool
+list_timer(void *context, const struct store_timer *timer)
+{
+	return take_number(context, timer->id);
+}
+
+static void
+check_timers(struct store *store)
+{
+	static const struct store_timer rows[] = {
+		{.id = 11, .instance = 1, .due_ms = 500, .payload = "a"},
+		{.id = 12, .instance = 1, .due_ms = 100, .payload = "b"},
+		{.id = 13, .instance = 2, .due_ms = 500, .payload = "c"},
+		{.id = 14, .instance = 2, .due_ms = 300, .payload = "d"},
+	};
+	struct numbers numbers = {.left = 100}, left = {.left = 100};
+	int64_t count;
+
+	ok(began(store) && add_instance(store, "x", true, "1") == 1 &&
+	       add_instance(store, "y", true, "1") == 2,
+	   "%s: two instances", backend);
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct store_timer row = rows[i];
+
+		ok(store_timer_add(store, &row) == STORE_OK && row.number > 0, "%s: a timer", backend);
+	}
+	ok(store_scan_timers(store, list_timer, &numbers) == STORE_OK &&
+	       strcmp(numbers.text, " 12 14 11 13") == 0,
+	   "%s: by time, then in the order in which they were set", backend);
+	ok(store_timer_delete(store, 2, 11) == STORE_NONE && store_timer_delete(store, 1, 11) == STORE_OK &&
+	       store_timer_delete(store, 1, 11) == STORE_NONE,
+	   "%s: deleted by its instance, once", backend);
+	numbers = (struct numbers){.left = 100};
+	ok(store_timer_get(store, 11, list_timer, &numbers) == STORE_NONE &&
+	       store_timer_get(store, 13, list_timer, &numbers) == STORE_OK &&
+	       strcmp(numbers.text, " 13") == 0,
+	   "%s: found by its id", backend);
+	ok(store_subscribe(store, 2, "t") == STORE_OK && store_subscriptions(store, 2, &count) == STORE_OK &&
+	       count == 3,
+	   "%s: how many an instance waits for", backend);
+	ok(store_instance_delete(store, 2) == STORE_OK &&
+	       store_scan_timers(store, list_timer, &left) == STORE_OK && strcmp(left.text, " 12") == 0 &&
+	       store_subscriptions(store, 2, &count) == STORE_OK && count == 0,
+	   "%s: they go with it", backend);
+	store_rollback(store);
+}
+
 /* --- faults --- */
 
 /* One transaction with each kind of write; what failed, or STORE_OK. */
@@ -517,6 +653,10 @@ write_everything(struct store *store)
 	struct store_instance put = {.id = 1, .revision = 9};
 	struct store_socket socket = {.token = "new"};
 	struct store_join join = {.number = 50, .socket = 1, .instance = 1, .topic = "new"};
+	struct store_broadcast broadcast = {.topic = "a", .payload = "1"};
+	struct store_timer timer = {.id = 77, .instance = 1, .payload = "1"};
+	struct store_refused refused = {
+		.instance = 1, .instance_topic = "a", .topic = "a", .payload = "1", .reason = "why"};
 	enum store_status status;
 	bool foreign;
 	int deleted;
@@ -533,6 +673,14 @@ write_everything(struct store *store)
 	    (status = store_join_end(store, 1, record.number)) != STORE_OK ||
 	    (status = store_socket_delete(store, 2)) != STORE_OK ||
 	    (status = store_prune(store, 1, 10, &deleted)) != STORE_OK ||
+	    (status = store_subscribe(store, 1, "new")) != STORE_OK ||
+	    (status = store_unsubscribe(store, 1, "b")) != STORE_OK ||
+	    (status = store_broadcast_add(store, &broadcast)) != STORE_OK ||
+	    (status = store_broadcast_done(store, 1, "a", 1)) != STORE_OK ||
+	    (status = store_broadcasts_prune(store, "a")) != STORE_OK ||
+	    (status = store_timer_add(store, &timer)) != STORE_OK ||
+	    (status = store_timer_delete(store, 1, 1)) != STORE_OK ||
+	    (status = store_set_aside(store, &refused)) != STORE_OK ||
 	    (status = store_mark_put(store, STORE_MARK_WRITTEN, 1)) != STORE_OK)
 		return status;
 	return store_commit(store);
@@ -541,10 +689,16 @@ write_everything(struct store *store)
 static bool
 fill(struct store *store)
 {
+	struct store_broadcast broadcast = {.topic = "a", .payload = "0"};
+	struct store_timer timer = {.id = 1, .instance = 1, .payload = "0"};
+
 	return began(store) && add_instance(store, "a", true, "1") == 1 &&
 	       add_instance(store, "a", false, "2") == 2 && add_socket(store, "a") == 1 &&
 	       add_socket(store, "b") == 2 && append(store, 1, 0, 1) == 1 && append(store, 2, 0, 1) == 2 &&
-	       add_join(store, 1, 1) == STORE_OK && add_join(store, 2, 2) == STORE_OK && committed(store);
+	       add_join(store, 1, 1) == STORE_OK && add_join(store, 2, 2) == STORE_OK &&
+	       store_subscribe(store, 1, "a") == STORE_OK && store_subscribe(store, 1, "b") == STORE_OK &&
+	       store_broadcast_add(store, &broadcast) == STORE_OK &&
+	       store_timer_add(store, &timer) == STORE_OK && committed(store);
 }
 
 static void
@@ -569,7 +723,7 @@ check_faults(struct store *inner)
 		store_rollback(store);
 		ok(dump_is(store, before), "%s: and nothing is left of the transaction", backend);
 	}
-	ok(nth == 15, "%s: all 14 writes have failed once", backend);
+	ok(nth == 23, "%s: all 22 writes have failed once", backend);
 	ok(!holds(store, before), "%s: then all of it is there", backend);
 	free(before);
 	store_close(store);
@@ -609,9 +763,9 @@ static const struct {
 };
 
 static void (*const checks[])(struct store *) = {
-	check_empty,    check_missing_rows, check_every_column,  check_log,
-	check_rollback, check_instances,    check_second_shared, check_sockets,
-	check_prune,    check_marks,        check_long_states,
+	check_empty,       check_missing_rows,  check_every_column, check_log,   check_rollback,
+	check_instances,   check_second_shared, check_sockets,      check_prune, check_marks,
+	check_long_states, check_broadcasts,    check_timers,
 };
 
 static void

@@ -91,6 +91,31 @@ dump_join(void *context, const struct store_join *join)
 	return true;
 }
 
+static bool
+dump_broadcast(void *context, int64_t instance, const struct store_broadcast *broadcast)
+{
+	FILE *out = context;
+
+	fprintf(out, "pending %lld %lld %lld %lld", (long long)instance, (long long)broadcast->id,
+	        (long long)broadcast->hops, (long long)broadcast->time_ms);
+	dump_text(out, broadcast->topic);
+	dump_text(out, broadcast->payload);
+	fputc('\n', out);
+	return true;
+}
+
+static bool
+dump_timer(void *context, const struct store_timer *timer)
+{
+	FILE *out = context;
+
+	fprintf(out, "timer %lld %lld %lld %lld", (long long)timer->number, (long long)timer->id,
+	        (long long)timer->instance, (long long)timer->due_ms);
+	dump_text(out, timer->payload);
+	fputc('\n', out);
+	return true;
+}
+
 /* Whatever a failing read leaves out makes the text another one. */
 static void
 dump_status(FILE *out, enum store_status status)
@@ -113,6 +138,10 @@ dump_store(struct store *store)
 	dump_status(out, store_scan_instances(store, dump_instance, &dump));
 	dump_status(out, store_scan_sockets(store, dump_socket, out));
 	dump_status(out, store_scan_joins(store, dump_join, out));
+	dump_status(out, store_scan_pending(store, "", dump_broadcast, out));
+	dump_status(out, store_scan_timers(store, dump_timer, out));
+	dump_status(out, store_backlog(store, &number));
+	fprintf(out, "backlog %lld\n", (long long)number);
 	dump_status(out, store_mark_get(store, STORE_MARK_WRITTEN, &number));
 	fprintf(out, "written %lld\n", (long long)number);
 	dump_status(out, store_last(store, &number));
