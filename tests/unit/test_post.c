@@ -397,6 +397,26 @@ test_timers(bool file)
 	bench_close(&b);
 }
 
+static void
+test_taken_twice(void)
+{
+	struct bench b;
+	open_posts(&b, true);
+	int a = bench_connect(&b);
+	join(&b, a, "shared:x", "{\"do\":[[\"subscribe\",\"news\"]]}");
+	does(&b, a, "shared:x", "[[\"after\",1000,1],[\"broadcast\",\"news\",2]]");
+	clock_advance(1000);
+	for (int i = 0; i < 3; i++) {
+		b.engine->posts_look = true;
+		engine_post(b.engine);
+	}
+	ok(calls == 2, "trace 20: what is taken is not taken again before its commit");
+	bench_all(&b);
+	bench_settle(&b);
+	ok(calls == 2 && got(&b, a, "shared:x", "[2,1]"), "trace 20: nor after it");
+	bench_close(&b);
+}
+
 /* Fired and cancelled in one turn: one of both. */
 static void
 test_cancel_race(void)
@@ -541,6 +561,7 @@ main(void)
 	test_crashes();
 	test_chain();
 	test_bounds();
+	test_taken_twice();
 	test_cancel_race();
 	test_failing_writes();
 	test_kills();

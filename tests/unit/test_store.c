@@ -544,7 +544,7 @@ static void
 check_broadcasts(struct store *store)
 {
 	struct numbers numbers = {.left = 100};
-	int64_t id, count, position;
+	int64_t id = 0, count, position;
 
 	ok(began(store) && add_instance(store, "x", true, "1") == 1 &&
 	       add_instance(store, "y", true, "1") == 2,

@@ -141,7 +141,8 @@ dump_store(struct store *store)
 	dump_status(out, store_scan_pending(store, "", dump_broadcast, out));
 	dump_status(out, store_scan_timers(store, dump_timer, out));
 	dump_status(out, store_backlog(store, &number));
-	fprintf(out, "backlog %lld\n", (long long)number);
+	if (number != 0)
+		fprintf(out, "backlog %lld\n", (long long)number);
 	dump_status(out, store_mark_get(store, STORE_MARK_WRITTEN, &number));
 	fprintf(out, "written %lld\n", (long long)number);
 	dump_status(out, store_last(store, &number));
