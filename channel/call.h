@@ -43,6 +43,7 @@ struct seance_call {
 /* Who an event of a commit is for: the first element of its entry in the log's `events`. */
 #define CALL_TO_SENDER "sender"
 #define CALL_TO_ALL    "all"
+#define CALL_TO_OTHERS "others" /* all but the sender */
 
 /* call_take_assigns - its assigns, without the members that show the state; owned; NULL: none */
 json_object *call_take_assigns(struct seance_call *call);

@@ -54,7 +54,7 @@ catch_up_measure(const struct store_record *row, struct socket *socket)
 {
 	struct catch_up *catch_up = socket->catch_up;
 	catch_up->cursor = row->number;
-	if (row->kind != STORE_EVENT) {
+	if (!record_is_public(row->kind)) {
 		catch_up->after = row->number;
 		catch_up->bytes = 0;
 	} else if (row->operations) {

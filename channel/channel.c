@@ -17,6 +17,18 @@ channel_state_version_key(const struct seance_channel *channel)
 	return channel->state_version_key ? channel->state_version_key : "version";
 }
 
+const char *
+channel_presence_key(const struct seance_channel *channel)
+{
+	return channel->presence_key ? channel->presence_key : "user_id";
+}
+
+const char *
+channel_presence_meta(const struct seance_channel *channel)
+{
+	return channel->presence_meta ? channel->presence_meta : "presence";
+}
+
 /* What a path in SQL (storage/views.sql) can name without an escape. */
 static bool
 is_name(const char *key)
@@ -39,5 +51,11 @@ channel_fault(const struct seance_channel *channel)
 		return "state_key and state_version_key are names without quotes, backslashes and control characters";
 	if (strcmp(state, version) == 0)
 		return "state_key and state_version_key are the same";
+	if (channel->scope != SEANCE_SHARED && (channel->presence || channel->idle_ttl))
+		return "presence and idle_ttl are for shared scope";
+	if (channel->idle_ttl < 0)
+		return "idle_ttl is negative";
+	if (channel->state_schema && !channel->migrate)
+		return "it has a state_schema, but no migrate";
 	return NULL;
 }

@@ -78,7 +78,8 @@ write_birth(struct engine *engine, struct instance *instance, const struct recor
 {
 	instance->next.revision = instance->next.state_revision = record->row.revision;
 	instance->next.version = instance->next.state_version = record->row.version;
-	return store_instance_add(engine->store, &instance->next, record_state(record));
+	enum store_status status = store_instance_add(engine->store, &instance->next, record_state(record));
+	return status == STORE_OK ? hooks_write_birth(engine, instance) : status;
 }
 
 static enum store_status
@@ -124,25 +125,37 @@ write_join(struct engine *engine, struct staged *staged)
 		.state_key = join->instance ? join->instance->channel->state_key : NULL,
 		.state_version_key = join->instance ? join->instance->channel->state_version_key : NULL,
 	};
-	return store_join_add(engine->store, &row);
+	enum store_status status = store_join_add(engine->store, &row);
+	return status == STORE_OK ? hooks_write_join(engine, staged) : status;
 }
 
-/* Nobody is joined to it any more: a private instance goes with its join. */
 static enum store_status
-write_unjoined(struct engine *engine, struct instance *instance)
+delete_instance(struct engine *engine, struct instance *instance)
 {
-	if (!instance || instance->row.shared)
-		return STORE_OK;
 	instance->deleted = true;
 	return store_instance_delete(engine->store, instance->next.id);
 }
 
+/* A private instance goes with its join, or with the hook that follows. */
 static enum store_status
 write_end(struct engine *engine, struct staged *staged)
 {
 	struct join *join = staged->ends;
+	struct instance *instance = join->instance;
 	enum store_status status = store_join_end(engine->store, join->number, staged->record->row.number);
-	return status == STORE_OK ? write_unjoined(engine, join->instance) : status;
+	if (status == STORE_OK)
+		status = hooks_write_end(engine, staged);
+	if (status != STORE_OK || !instance || instance->row.shared || instance->channel->terminate)
+		return status;
+	return delete_instance(engine, instance);
+}
+
+/* The socket has ended meanwhile: there is no join, and no private instance. */
+static enum store_status
+write_no_join(struct engine *engine, const struct join *join)
+{
+	struct instance *instance = join->instance;
+	return instance && !instance->row.shared ? delete_instance(engine, instance) : STORE_OK;
 }
 
 static enum store_status
@@ -165,6 +178,14 @@ socket_ended(const struct staged *staged)
 	return socket && socket->ended;
 }
 
+static enum store_status
+write_assigns(struct engine *engine, const struct staged *staged)
+{
+	enum store_status status =
+		store_join_assigns(engine->store, staged->assigner->number, json_text(staged->assigns, NULL));
+	return status == STORE_OK ? hooks_write_assigns(engine, staged) : status;
+}
+
 /* What the row means for joins, unless the socket has ended, which is their end too. */
 static enum store_status
 write_joins(struct engine *engine, struct staged *staged)
@@ -173,11 +194,12 @@ write_joins(struct engine *engine, struct staged *staged)
 	bool ended = socket_ended(staged);
 	if (staged->ends && !ended)
 		status = write_end(engine, staged);
-	if (status == STORE_OK && staged->join)
-		status = ended ? write_unjoined(engine, staged->join->instance) : write_join(engine, staged);
+	if (status == STORE_OK && staged->join && ended)
+		status = write_no_join(engine, staged->join);
+	else if (status == STORE_OK && staged->join)
+		status = write_join(engine, staged);
 	if (status == STORE_OK && staged->assigns && !ended)
-		status = store_join_assigns(engine->store, staged->assigner->number,
-		                            json_text(staged->assigns, NULL));
+		status = write_assigns(engine, staged);
 	return status;
 }
 
@@ -193,6 +215,13 @@ write_effects(struct engine *engine, const struct staged *staged)
 }
 
 static enum store_status
+write_schema(struct engine *engine, struct instance *instance)
+{
+	instance->next.schema = instance->channel->state_schema;
+	return store_instance_schema(engine->store, instance->next.id, instance->next.schema);
+}
+
+static enum store_status
 write_staged(struct engine *engine, struct staged *staged)
 {
 	enum store_status status = STORE_OK;
@@ -204,6 +233,12 @@ write_staged(struct engine *engine, struct staged *staged)
 		status = write_row(engine, staged);
 	if (status == STORE_OK && staged->record)
 		status = write_joins(engine, staged);
+	if (status == STORE_OK)
+		status = presence_write(engine, staged);
+	if (status == STORE_OK && staged->migrates)
+		status = write_schema(engine, staged->instance);
+	if (status == STORE_OK && staged->buries)
+		status = delete_instance(engine, staged->instance);
 	return status == STORE_OK ? write_effects(engine, staged) : status;
 }
 
@@ -241,7 +276,9 @@ delete_rows(struct store *store, delete_fn *delete, const struct numbers *ids)
 static enum store_status
 delete_ended(struct engine *engine)
 {
-	enum store_status status = delete_rows(engine->store, store_socket_delete, &engine->ended_sockets);
+	enum store_status status = hooks_write_departures(engine);
+	if (status == STORE_OK)
+		status = delete_rows(engine->store, store_socket_delete, &engine->ended_sockets);
 	if (status == STORE_OK)
 		status = delete_rows(engine->store, store_instance_delete, &engine->dead_instances);
 	return status;
@@ -367,6 +404,7 @@ house_kept(struct engine *engine, const struct house *house)
 		engine->marked_ms = clock_ms();
 	}
 	engine->posts_stale = false;
+	departures_forget(engine);
 	engine->ended_sockets.count = 0;
 	engine->dead_instances.count = 0;
 	for (size_t i = engine->blank_count; i-- > 0;)
@@ -408,7 +446,7 @@ foreign_row(void *context, const struct store_record *row)
 	if (!instance)
 		return true;
 	instance_follow(engine, instance, row);
-	if (row->kind == STORE_EVENT)
+	if (record_is_public(row->kind))
 		foreign_event(foreign, row, instance);
 	if (instance->staged)
 		foreign->conflict = true;
@@ -515,7 +553,7 @@ apply_row(struct engine *engine, struct staged *staged, struct commit_result *re
 	engine->last = record->row.number;
 	if (instance)
 		apply_instance(engine, instance);
-	if (record->row.kind == STORE_EVENT)
+	if (record_is_public(record->row.kind))
 		deliver_to_joined(result, record, instance);
 	else
 		deliver_next(result, record, staged->message->socket);
@@ -535,17 +573,46 @@ apply_socket(struct engine *engine, const struct staged *staged)
 	socket_unuse(staged->socket);
 }
 
+/* It was committed, or put back. */
+static void
+stage_settled(struct engine *engine, struct staged *staged)
+{
+	struct instance *instance = staged->instance;
+	if (staged->presence)
+		instance->presence_staged = false;
+	if (!staged->buries)
+		return;
+	instance->expiring = false;
+	ready_waiting(engine, instance);
+}
+
+static void
+bury(struct engine *engine, struct instance *instance)
+{
+	instance->staged--;
+	instance->deleted = false;
+	if (instance->row.shared)
+		instance_unborn(engine, instance);
+	else
+		instance_die(engine, instance);
+}
+
 static void
 apply(struct engine *engine, struct staged *staged, struct commit_result *result)
 {
 	struct instance *instance = staged->instance;
+	bool buries = staged->buries;
+	if (instance)
+		stage_settled(engine, staged);
 	if (staged->socket)
 		apply_socket(engine, staged);
 	if (staged->record)
 		apply_row(engine, staged, result);
 	if (staged->message)
 		apply_message(engine, staged);
-	if (instance)
+	if (buries)
+		bury(engine, instance);
+	else if (instance)
 		unstage(engine, instance);
 	staged_release(staged);
 }
@@ -624,6 +691,10 @@ put_back(struct engine *engine, struct staged *list, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		if (list[i].ends && !socket_ended(&list[i]) && list[i].ends->instance)
 			list[i].ends->instance->deleted = false;
+		if (list[i].buries)
+			list[i].instance->deleted = false;
+		if (list[i].instance)
+			stage_settled(engine, &list[i]);
 		if (list[i].assigns && !socket_ended(&list[i]))
 			join_stage_assigns(list[i].assigner, json_object_get(list[i].assigner->assigns));
 		if (list[i].instance && --list[i].instance->staged > 0)

@@ -40,6 +40,7 @@ write_timer(const struct effect *effect, struct store *store, int64_t instance)
 	struct store_timer row = {
 		.id = effect->timer,
 		.instance = instance,
+		.kind = effect->timer_kind,
 		.due_ms = clock_unix_ms() + effect->delay_ms,
 		.payload = effect->payload,
 	};

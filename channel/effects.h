@@ -28,10 +28,11 @@ enum effect_kind {
 
 struct effect {
 	enum effect_kind kind;
-	char *topic;      /* owned; of PubSub */
-	char *payload;    /* owned; JSON */
-	int64_t hops;     /* of a broadcast */
-	int64_t timer;    /* id */
+	char *topic;   /* owned; of PubSub */
+	char *payload; /* owned; JSON */
+	int64_t hops;  /* of a broadcast */
+	int64_t timer; /* id */
+	int64_t timer_kind;
 	int64_t delay_ms; /* of a timer, from the commit on */
 };
 

@@ -202,6 +202,8 @@ engine_close(struct engine *engine)
 	free(engine->blanks);
 	free(engine->puts);
 	free(engine->post_after);
+	departures_forget(engine);
+	free(engine->departures);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);
 }

@@ -4,8 +4,13 @@
  *   engine.c     life, lock, clocks, connect, house-keeping
  *   socket.c     sockets and joins
  *   instance.c   living states: finding, loading, writing, forgetting
- *   message.c    a message's way to its callback, and what it stages
- *   post.c       broadcasts and timers on their way to instances
+ *   message.c    a message's way to its callback
+ *   run.c        one run of a callback
+ *   stage.c      what it did, for the next transaction
+ *   post.c       broadcasts, timers and hooks: taken from the store for an instance
+ *   give.c       ... and given to its callback
+ *   hook.c       what joins and ends lead to besides
+ *   presence.c   who is there
  *   commit.c     staged things into one transaction, then into deliveries
  *   fill.c       what a socket lacks, from the log
  *   catch_up.c   ... in few words, when it lags far behind
@@ -64,12 +69,15 @@ struct instance {
 
 	struct patch_edit edit; /* the state, when loaded */
 	bool loaded;
-	bool busy;           /* a callback runs on it, without the lock */
-	bool stale;          /* what the busy callback sees is not what is stored */
-	bool dead;           /* private and its join has ended: to be freed when nobody uses it */
-	bool deleted;        /* its row is deleted by the transaction being made */
-	bool blank;          /* in the list of those to be deleted unless somebody joins */
-	bool put, state_put; /* its row, its state are written by the transaction being made */
+	bool busy;            /* a callback runs on it, without the lock */
+	bool stale;           /* what the busy callback sees is not what is stored */
+	bool dead;            /* private and its join has ended: to be freed when nobody uses it */
+	bool deleted;         /* its row is deleted by the transaction being made */
+	bool expiring;        /* its end is staged: whatever comes waits for that */
+	bool presence_staged; /* a change of its presences */
+	int64_t schema;       /* with what is staged */
+	bool blank;           /* in the list of those to be deleted unless somebody joins */
+	bool put, state_put;  /* its row, its state are written by the transaction being made */
 	int staged;
 	struct message *waiting, *waiting_last;
 
@@ -98,14 +106,40 @@ struct address {
 	int sockets;
 };
 
-/* A broadcast or timer for an instance. */
+/* What an instance is given; up to POST_IDLE it is the kind of a stored timer. */
+enum post_kind {
+	POST_TIMER,
+	POST_JOINED,  /* {"join", "payload", "socket", "assigns"}: the join hook */
+	POST_LEFT,    /* {"join", "reason", "socket", "assigns"}: terminate */
+	POST_PRESENT, /* {"join"}: it is to be shown as present, or anew */
+	POST_ABSENT,  /* {"join"}: it has ended, and for a while nobody has taken its place */
+	POST_IDLE,    /* nobody has been joined for idle_ttl */
+	POST_BROADCAST,
+	POST_MIGRATE, /* not stored: its state is one of an older build */
+};
+
 struct post {
+	enum post_kind kind;
 	struct instance *instance; /* counts it; NULL: no channel serves it any more */
 	int64_t instance_id;
 	int64_t id;  /* of the broadcast or timer */
-	char *topic; /* owned; of PubSub; NULL: a timer */
+	char *topic; /* owned; of PubSub; NULL: no broadcast */
 	char *text;  /* owned; the payload as text */
 	int64_t hops;
+};
+
+/* A change to the presences: a row put or deleted. */
+struct presence_change {
+	bool deletes;
+	struct store_presence row; /* key and meta owned; number 0: a new one */
+};
+
+/* A join that ended with its socket, on a channel that has hooks. */
+struct departure {
+	const struct seance_channel *channel;
+	int64_t instance, join;
+	char *token;
+	json_object *assigns;
 };
 
 /* Something for the next transaction: a new socket, or what a message did. */
@@ -113,8 +147,11 @@ struct staged {
 	struct socket *socket; /* new; or NULL.  Held in use, until stored or given up */
 	int64_t socket_id;     /* of its row, in the transaction being made */
 	struct message *message;
-	struct record *record; /* NULL: a socket; or a post that led to nothing */
-	char *refused;         /* owned; why a post is set aside; NULL: it is not */
+	struct record *record;            /* NULL: a socket; or a post that led to nothing */
+	char *refused;                    /* owned; why a post is set aside; NULL: it is not */
+	struct presence_change *presence; /* owned; or NULL */
+	bool buries;                      /* the instance is deleted */
+	bool migrates;                    /* the instance's state has the channel's state_schema now */
 	struct instance *instance;
 	struct join *join;      /* begins */
 	struct join *ends;      /* ends */
@@ -156,7 +193,9 @@ struct engine {
 	struct socket *fills;
 	int64_t fill_retry_ms; /* the log could not be read: not before */
 
-	struct numbers ended_sockets;  /* rows to be deleted */
+	struct numbers ended_sockets; /* rows to be deleted */
+	struct departure *departures; /* of these */
+	size_t departure_count, departure_room;
 	struct numbers dead_instances; /* private ones, rows to be deleted */
 	struct instance **blanks;      /* shared ones that nobody changed or is joined to */
 	size_t blank_count, blank_room;
@@ -249,17 +288,68 @@ void instance_unschedule(struct engine *engine, struct instance *instance);
 void instances_trim(struct engine *engine);
 const struct seance_channel *channel_for(const struct engine *engine, const char *topic);
 
-/* --- message.c --- */
+/* --- stage.c --- */
 struct staged *staged_add(struct engine *engine);
+void staged_release(struct staged *staged);
+/*
+ * stage - a row for what a message did, with the message as its cause.  Frames of a join carry the join's own
+ * reference, whatever the message's was.
+ */
+struct staged *stage(struct engine *engine, struct message *message, enum store_kind kind,
+                     struct instance *instance, const char *join_ref);
+/* stage_rowless - without a row: what is left of a post is that it was given */
+struct staged *stage_rowless(struct engine *engine, struct message *message, struct instance *instance);
+/* stage_event - join is the one that it came from, or that it is about; or NULL */
+struct staged *stage_event(struct engine *engine, struct message *message, struct instance *instance,
+                           struct join *join, struct seance_call *call);
+void stage_join(struct engine *engine, struct message *message, struct instance *instance,
+                struct seance_call *call);
+/* stage_failed_join - a join that failed in init: it is answered ok, told why, and has ended; why is taken */
+void stage_failed_join(struct engine *engine, struct message *message, const char *member,
+                       json_object *why);
+void stage_crash(struct engine *engine, struct message *message, struct join *join);
+void stage_state(struct engine *engine, struct staged *staged, struct instance *instance);
+void stage_effects(struct staged *staged, struct seance_call *call);
+void stage_detail(struct staged *staged, json_object *detail); /* detail is taken */
+int64_t state_rows(const struct engine *engine);
+
+/* --- run.c --- */
+struct run {
+	struct message *message;
+	struct instance *instance; /* NULL: none is touched */
+	struct seance_call call;
+	bool killer; /* it was not run, since it has killed the program before */
+};
+typedef enum seance_status run_fn(struct run *run);
+void run_init(struct run *run, struct message *message, struct instance *instance,
+              json_object *assigns); /* assigns is borrowed */
+/* first_assigns - what a join begins with: the socket's, and what authorize has set; borrowed */
+json_object *first_assigns(const struct message *message);
+run_fn run_authorize, run_init_callback, run_event;
+/* run_callback - the lock is let go while it runs; its instance is nobody else's then */
+enum seance_status run_callback(struct engine *engine, struct run *run, run_fn *callback);
+/* run_counts - done with it: may what it did count?  If not, the message was dealt with */
+bool run_counts(struct engine *engine, struct run *run);
+/* settle - its outcome, once the bounds of what it did were looked at; what failed is undone */
+enum seance_status settle(struct engine *engine, struct run *run, enum seance_status status);
+void say_crash(struct engine *engine, const struct message *message, const char *why);
+json_object *refusal_of(struct seance_call *call, const char *member); /* owned by the caller */
+
+/* --- message.c --- */
 void message_ready(struct engine *engine, struct message *message); /* to be run next but others */
 void messages_run(struct engine *engine);                           /* those that are ready */
-int64_t state_rows(const struct engine *engine);
 void message_answer(struct engine *engine, struct message *message, enum message_outcome outcome);
 bool message_gone(const struct message *message); /* nobody is there any more that it matters to */
-void stage_effects(struct staged *staged, struct seance_call *call);
-void staged_release(struct staged *staged);
+json_object *reason_object(const char *member, json_object *reason); /* reason is taken */
+bool wait_for(struct instance *instance, struct message *message);   /* false: it need not wait */
+void wait_in(struct instance *instance, struct message *message);    /* for ready_waiting */
+void ready_waiting(struct engine *engine, struct instance *instance);
 
 /* --- post.c --- */
+struct message *post_new(enum post_kind kind, struct instance *instance, int64_t instance_id, int64_t id,
+                         const char *payload);
+/* post_join - the join that it is about, or that the private instance belongs to; NULL: it has ended, or none */
+struct join *post_join(const struct message *message);
 bool post_is_due(struct engine *engine, const struct message *message);
 /* post_done - it was given, dropped, or given up; message is taken; the instance may be freed */
 void post_done(struct engine *engine, struct message *message, enum message_outcome outcome);
@@ -273,6 +363,28 @@ void effects_applied(struct engine *engine, const struct effects *effects);
 const char *effects_too_many(struct engine *engine, const struct instance *instance,
                              const struct effects *effects);
 int64_t posts_due(const struct engine *engine, int64_t now);
+
+/* --- give.c --- */
+void post_run(struct engine *engine, struct message *message);
+const char *post_name(const struct post *post);
+enum ready { INSTANCE_READY, INSTANCE_WAITING, INSTANCE_UNREADABLE };
+/* instance_ready - has it got its state, in the form that the channel knows?  WAITING: message is run again */
+enum ready instance_ready(struct engine *engine, struct instance *instance, struct message *message);
+
+/* --- hook.c --- */
+/* hooks_write_* - into the transaction: what is to follow, as timers */
+enum store_status hooks_write_birth(struct engine *engine, const struct instance *instance);
+enum store_status hooks_write_join(struct engine *engine, const struct staged *staged);
+enum store_status hooks_write_end(struct engine *engine, const struct staged *staged);
+enum store_status hooks_write_assigns(struct engine *engine, const struct staged *staged);
+enum store_status hooks_write_departures(struct engine *engine);
+void departure_add(struct engine *engine, const struct join *join); /* its socket has ended */
+void departures_forget(struct engine *engine);
+
+/* --- presence.c --- */
+void presence_run(struct engine *engine, struct message *message);
+enum store_status presence_write(struct engine *engine, struct staged *staged);
+void presence_change_free(struct presence_change *change);
 
 /* --- catch_up.c --- */
 /* catch_up_begin - a socket that is to be filled after position may get it in few words */

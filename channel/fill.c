@@ -89,7 +89,7 @@ fill_row(void *context, const struct store_record *row)
 	fill->record = NULL;
 	if (cause && lacks(cause, row->number))
 		fill->each(fill, row, cause);
-	if (row->kind == STORE_EVENT)
+	if (record_is_public(row->kind))
 		instance = table_find_number(fill->engine->instances_by_id, row->instance);
 	for (struct join *j = instance ? instance->joins : NULL; j; j = j->next_of_instance)
 		if (was_joined(j, row->number) && j->socket != cause && lacks(j->socket, row->number))

@@ -111,6 +111,7 @@ instance_new(const struct seance_channel *channel, const char *topic)
 	instance->row.topic = memory_strdup(topic);
 	instance->row.shared = channel->scope == SEANCE_SHARED;
 	instance->row.epoch = random_number();
+	instance->row.schema = instance->schema = channel->state_schema;
 	instance->next = instance->row;
 	return instance;
 }
@@ -134,6 +135,7 @@ instance_from_row(struct engine *engine, const struct store_instance *row)
 	instance->next = instance->row;
 	instance->revision = row->revision;
 	instance->version = row->version;
+	instance->schema = row->schema;
 	instance_register(engine, instance);
 	if (row->shared && lh_table_insert(engine->shared_by_topic, instance->row.topic, instance) != 0)
 		abort();
@@ -305,6 +307,7 @@ look_row(void *context, const struct store_instance *row)
 	struct instance *instance = context;
 	instance->row.state_revision = row->state_revision;
 	instance->row.state_version = row->state_version;
+	instance->row.schema = row->schema;
 	return false;
 }
 
@@ -346,13 +349,14 @@ instance_load(struct engine *engine, struct instance *instance)
 	instance->state_bytes = done ? strlen(text) : 0;
 	free(text);
 	done = done && replay(engine, instance, &state);
-	if (done)
+	if (done) {
+		instance->schema = instance->row.schema;
 		instance_give_state(engine, instance, state);
-	else
+	} else {
 		json_object_put(state);
-	if (!done)
 		engine_log(engine, "the stored state of %s cannot be read: %s", instance->row.topic,
 		           store_message(engine->store));
+	}
 	return done;
 }
 
@@ -438,6 +442,7 @@ instance_discard(struct engine *engine, struct instance *instance)
 	instance->next = instance->row;
 	instance->revision = instance->row.revision;
 	instance->version = instance->row.version;
+	instance->schema = instance->row.schema;
 	if (instance->dead)
 		instance_die(engine, instance);
 	else
@@ -457,7 +462,9 @@ instance_unborn(struct engine *engine, struct instance *instance)
 		.topic = instance->row.topic,
 		.shared = true,
 		.epoch = random_number(),
+		.schema = instance->channel->state_schema,
 	};
+	instance->schema = instance->row.schema;
 	if (!instance->staged)
 		instance_discard(engine, instance);
 }

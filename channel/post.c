@@ -26,8 +26,8 @@ post_free(struct post *post)
 	free(post);
 }
 
-static struct message *
-post_new(struct instance *instance, int64_t instance_id, int64_t id, const char *topic,
+struct message *
+post_new(enum post_kind kind, struct instance *instance, int64_t instance_id, int64_t id,
          const char *payload)
 {
 	struct message *message = memory_zeroed(1, sizeof(*message));
@@ -35,20 +35,40 @@ post_new(struct instance *instance, int64_t instance_id, int64_t id, const char 
 	message->kind = MESSAGE_POST;
 	message->topic = memory_strdup(instance ? instance->row.topic : "");
 	message->payload = json_read(payload);
+	post->kind = kind;
 	post->instance = instance;
 	post->instance_id = instance_id;
 	post->id = id;
-	post->topic = topic ? memory_strdup(topic) : NULL;
 	post->text = memory_strdup(payload);
+	if (instance)
+		instance->posts++;
 	return message;
 }
 
-/* The socket that its private instance belongs to, if there is one. */
+static int64_t
+number_of(json_object *payload, const char *member)
+{
+	return json_object_get_int64(json_object_object_get(payload, member));
+}
+
+struct join *
+post_join(const struct message *message)
+{
+	const struct post *post = message->post;
+	bool of_join = post->kind == POST_JOINED || post->kind == POST_PRESENT;
+	int64_t number = of_join ? number_of(message->payload, "join") : 0;
+	struct join *join = post->instance ? post->instance->joins : NULL;
+	if (!of_join && (post->instance == NULL || post->instance->row.shared))
+		return NULL;
+	while (join && (join->ended || (of_join && join->number != number)))
+		join = join->next_of_instance;
+	return join;
+}
+
 static void
 give_socket(struct message *message)
 {
-	struct instance *instance = message->post->instance;
-	struct join *join = instance && !instance->row.shared ? instance->joins : NULL;
+	const struct join *join = post_join(message);
 	if (!join)
 		return;
 	message->socket = join->socket;
@@ -85,7 +105,9 @@ static bool
 is_stored(struct engine *engine, const struct post *post)
 {
 	int64_t position;
-	if (!post->topic)
+	if (post->kind == POST_MIGRATE)
+		return true;
+	if (post->kind != POST_BROADCAST)
 		return store_timer_get(engine->store, post->id, any_timer, NULL) == STORE_OK;
 	return store_subscription(engine->store, post->instance_id, post->topic, &position) == STORE_OK &&
 	       position < post->id;
@@ -97,7 +119,7 @@ post_is_due(struct engine *engine, const struct message *message)
 {
 	const struct post *post = message->post;
 	const struct instance *instance = post->instance;
-	if (instance && (instance->dead || instance->row.id != post->instance_id ||
+	if (instance && (instance->dead || instance->expiring || instance->row.id != post->instance_id ||
 	                 instance->post_retry_ms > clock_ms()))
 		return false;
 	return is_stored(engine, post);
@@ -126,7 +148,9 @@ post_write(struct engine *engine, const struct staged *staged)
 {
 	const struct post *post = staged->message->post;
 	enum store_status status;
-	if (post->topic)
+	if (post->kind == POST_MIGRATE)
+		return STORE_OK;
+	if (post->kind == POST_BROADCAST)
 		status = store_broadcast_done(engine->store, post->instance_id, post->topic, post->id);
 	else
 		status = store_timer_delete(engine->store, post->instance_id, post->id);
@@ -227,7 +251,8 @@ may_take(struct engine *engine, struct instance *instance)
 			engine->post_retry_ms = instance->post_retry_ms;
 		return false;
 	}
-	if (instance->dead || (instance->posts && instance->post_turn != engine->post_turn))
+	if (instance->dead || instance->expiring ||
+	    (instance->posts && instance->post_turn != engine->post_turn))
 		return false;
 	instance->post_turn = engine->post_turn;
 	return true;
@@ -242,15 +267,15 @@ take(struct taking *taking, struct message *message)
 		taking->first = message;
 	taking->last = message;
 	taking->count++;
-	if (message->post->instance)
-		message->post->instance->posts++;
 	give_socket(message);
 }
 
 static void
 take_broadcast(struct taking *taking, int64_t instance_id, const struct store_broadcast *row)
 {
-	struct message *message = post_new(taking->instance, instance_id, row->id, row->topic, row->payload);
+	struct message *message =
+		post_new(POST_BROADCAST, taking->instance, instance_id, row->id, row->payload);
+	message->post->topic = memory_strdup(row->topic);
 	message->post->hops = row->hops;
 	take(taking, message);
 }
@@ -306,8 +331,10 @@ due_timer(void *context, const struct store_timer *row)
 		return false;
 	}
 	struct instance *instance = instance_by_id(engine, row->instance);
-	if (!instance || may_take(engine, instance))
-		take(taking, post_new(instance, row->instance, row->id, NULL, row->payload));
+	if (instance &&
+	    may_take(engine, instance)) /* one that this build does not serve waits for one that does */
+		take(taking,
+		     post_new((enum post_kind)row->kind, instance, row->instance, row->id, row->payload));
 	return taking->count < 2 * POSTS_A_TURN;
 }
 
@@ -338,6 +365,7 @@ void
 engine_post(struct engine *engine)
 {
 	struct taking taking = {.engine = engine, .now_ms = clock_unix_ms()};
+	messages_run(engine);
 	if (!is_time(engine))
 		return;
 	engine->posts_look = false;
@@ -360,7 +388,7 @@ int64_t
 posts_due(const struct engine *engine, int64_t now)
 {
 	int64_t due = NOTHING_NEEDED;
-	if (engine->posts_look)
+	if (engine->posts_look || engine->ready)
 		return now;
 	if (engine->timer_due_ms)
 		due = now + engine->timer_due_ms - clock_unix_ms();

@@ -13,6 +13,13 @@ struct record {
 	int users;
 };
 
+/* record_is_public - is such a row told to all that are joined, and not to its cause alone? */
+static inline bool
+record_is_public(enum store_kind kind)
+{
+	return kind == STORE_EVENT || kind == STORE_PRESENCE;
+}
+
 /* record_state - the full state that a JOIN or REFRESH tells, or NULL; borrowed */
 const char *record_state(const struct record *record);
 

@@ -252,17 +252,26 @@ ended_add(struct engine *engine, struct join *join)
 	engine->ended_last = join;
 }
 
+/* A private one goes with its join; one that has a terminate hook, with that. */
+static void
+unjoined(struct engine *engine, struct instance *instance)
+{
+	if (instance->row.shared || instance->channel->terminate)
+		instance_forget(engine, instance);
+	else
+		instance_die(engine, instance);
+}
+
 /* Its socket has ended: nobody will ever be told of it again. */
 static void
 join_detach(struct engine *engine, struct join *join)
 {
 	struct instance *instance = join->instance;
 	if (instance) {
+		if (!join->ended)
+			departure_add(engine, join);
 		instance_detach(join);
-		if (!instance->row.shared)
-			instance_die(engine, instance);
-		else
-			instance_forget(engine, instance);
+		unjoined(engine, instance);
 	}
 	if (join->ended)
 		join->socket = NULL; /* freed by joins_forget: it is in that list */
@@ -277,7 +286,7 @@ join_ended(struct engine *engine, struct join *join, int64_t number)
 	join->socket->join_count--;
 	if (instance && !instance->row.shared) {
 		instance_detach(join);
-		instance_die(engine, instance);
+		unjoined(engine, instance);
 	}
 	join->ended = number;
 	ended_add(engine, join);

@@ -50,6 +50,9 @@ kind_name(enum store_kind kind)
 		return "refresh";
 	case STORE_CRASH:
 		return "crash";
+	case STORE_PRESENCE:
+	case STORE_PRESENCE_STATE:
+		return "presence";
 	}
 	return "unknown";
 }

@@ -188,7 +188,8 @@ add_event(struct buffer *out, int format, const struct record *record, const cha
 {
 	const char *name = json_object_get_string(json_object_array_get_idx(entry, 1));
 	json_object *detail = json_object_array_get_idx(entry, 2);
-	bool plain = format & PHOENIX_LIVE_STATE;
+	bool presence = record->row.kind == STORE_PRESENCE || record->row.kind == STORE_PRESENCE_STATE;
+	bool plain = presence || format & PHOENIX_LIVE_STATE;
 	struct frame frame =
 		frame_begin(out, format, join_ref, "null", record->topic, plain ? name : seance.event);
 	if (plain) {
@@ -208,6 +209,12 @@ add_event(struct buffer *out, int format, const struct record *record, const cha
 	return 1;
 }
 
+static bool
+is_for(const char *to, bool own)
+{
+	return strcmp(to, CALL_TO_ALL) == 0 || strcmp(to, own ? CALL_TO_SENDER : CALL_TO_OTHERS) == 0;
+}
+
 static int
 add_events(struct buffer *out, int format, const struct record *record, const char *join_ref, bool own)
 {
@@ -217,7 +224,7 @@ add_events(struct buffer *out, int format, const struct record *record, const ch
 	for (size_t i = 0; i < len; i++) {
 		json_object *entry = json_object_array_get_idx(events, i);
 		const char *to = json_object_get_string(json_object_array_get_idx(entry, 0));
-		if (own || strcmp(to, CALL_TO_ALL) == 0)
+		if (is_for(to, own))
 			count += add_event(out, format, record, join_ref, entry);
 	}
 	json_object_put(events);
@@ -359,6 +366,9 @@ phoenix_commit(struct buffer *out, int format, const struct record *record, bool
 		return add_state(out, format, record, join_ref);
 	case STORE_CRASH:
 		return add_ending(out, format, record, join_ref, "phx_error");
+	case STORE_PRESENCE:
+	case STORE_PRESENCE_STATE:
+		return add_events(out, format, record, join_ref, own);
 	}
 	return 0;
 }

@@ -39,6 +39,7 @@
 #define SEANCE_H
 
 #include <json-c/json.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -84,6 +85,32 @@ struct seance_channel {
 	const char *state_version_key;
 
 	/*
+	 * Shared scope: seconds without anybody joined, and without a change, after which the instance and its
+	 * state go; the next one who joins gets a new one from init.  0: never.
+	 */
+	int idle_ttl;
+
+	/*
+	 * The form of the state, as a number that rises with each build that changes it; see migrate.
+	 */
+	unsigned state_schema;
+
+	/*
+	 * Shared scope: whoever joins is told who is there (event presence_state), and the others are told of him
+	 * (presence_diff), in the form that Presence of the npm package phoenix reads.
+	 *
+	 * presence_key   Name of the assign, a string or an integer, that a join is shown under; one without sees the
+	 *                others and is not shown.  NULL: "user_id".
+	 * presence_meta  Name of the assign, an object, that is shown of it; when it changes all are told.  NULL: "presence".
+	 * presence_grace_ms  After the end of a join; who is back within it, with the same key and meta, has never been
+	 *                gone.  0: 5,000; negative: none.
+	 */
+	bool presence;
+	const char *presence_key;
+	const char *presence_meta;
+	int presence_grace_ms;
+
+	/*
 	 * authorize - may this client join?  NULL: yes.
 	 *
 	 * payload   Borrowed: the payload of the join.
@@ -125,6 +152,38 @@ struct seance_channel {
 	 */
 	enum seance_status (*handle_message)(struct seance_call *call, json_object *message,
 	                                     json_object *state);
+
+	/*
+	 * join - a client has joined; after it has been told the state
+	 *
+	 * Run once for each join, like handle_message; assigns, socket and seance_reply are those of the join.  When
+	 * it changes or tells nothing, there is no new version.
+	 *
+	 * payload   Borrowed: of the join.
+	 */
+	enum seance_status (*join)(struct seance_call *call, json_object *payload, json_object *state);
+
+	/*
+	 * terminate - a join has ended, or a shared instance is about to
+	 *
+	 * Run once for each end, like handle_message; assigns are as they were.  In private scope and for "expired"
+	 * the instance goes with it: only broadcasts are of use then.
+	 *
+	 * reason    Borrowed: "left", "closed" (its socket), "crashed", "replaced" (by another join of its
+	 *           socket), "expired" (idle_ttl; there is no join).
+	 */
+	enum seance_status (*terminate)(struct seance_call *call, const char *reason, json_object *state);
+
+	/*
+	 * migrate - brings a state that an older build has stored into the form of state_schema
+	 *
+	 * Run before anything else, when a stored instance is first needed; changes state like handle_event, as a
+	 * version that is told to all that are joined.  Not SEANCE_OK: nothing is changed, and whatever needed the
+	 * state fails, until a build comes that can.  A state of a newer build is not touched either.
+	 *
+	 * from      The state_schema of the build that stored it, lower than the channel's; 0 when it had none.
+	 */
+	enum seance_status (*migrate)(struct seance_call *call, unsigned from, json_object *state);
 };
 
 /*

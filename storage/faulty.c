@@ -301,6 +301,36 @@ faulty_set_aside(struct store *store, const struct store_refused *refused)
 	return WRITE(store, set_aside, refused);
 }
 
+static enum store_status
+faulty_instance_schema(struct store *store, int64_t id, int64_t schema)
+{
+	return WRITE(store, instance_schema, id, schema);
+}
+
+static enum store_status
+faulty_timer_delete_kind(struct store *store, int64_t instance, int64_t kind)
+{
+	return WRITE(store, timer_delete_kind, instance, kind);
+}
+
+static enum store_status
+faulty_presence_put(struct store *store, struct store_presence *presence)
+{
+	return WRITE(store, presence_put, presence);
+}
+
+static enum store_status
+faulty_presence_delete(struct store *store, int64_t number)
+{
+	return WRITE(store, presence_delete, number);
+}
+
+static enum store_status
+faulty_scan_presences(struct store *store, int64_t instance, store_presence_fn *row, void *context)
+{
+	return READ(store, scan_presences, instance, row, context);
+}
+
 /* --- marks --- */
 
 static enum store_status
@@ -356,6 +386,11 @@ static const struct store_backend faulty_backend = {
 	.timer_get = faulty_timer_get,
 	.scan_timers = faulty_scan_timers,
 	.set_aside = faulty_set_aside,
+	.instance_schema = faulty_instance_schema,
+	.timer_delete_kind = faulty_timer_delete_kind,
+	.presence_put = faulty_presence_put,
+	.presence_delete = faulty_presence_delete,
+	.scan_presences = faulty_scan_presences,
 	.mark_put = faulty_mark_put,
 	.mark_get = faulty_mark_get,
 };

@@ -37,6 +37,7 @@ enum memory_table {
 	BROADCASTS,
 	TIMERS,
 	REFUSED,
+	PRESENCES,
 	MARKS,
 	TABLES
 };
@@ -103,6 +104,10 @@ static const size_t refused_texts[] = {
 	offsetof(struct store_refused, payload),
 	offsetof(struct store_refused, reason),
 };
+static const size_t presence_texts[] = {
+	offsetof(struct store_presence, key),
+	offsetof(struct store_presence, meta),
+};
 static const size_t mark_texts[] = {offsetof(struct mark_row, name)};
 
 static const struct shape shapes[TABLES] = {
@@ -114,6 +119,7 @@ static const struct shape shapes[TABLES] = {
 	[BROADCASTS] = SHAPE(struct store_broadcast, broadcast_texts),
 	[TIMERS] = SHAPE(struct store_timer, timer_texts),
 	[REFUSED] = SHAPE(struct store_refused, refused_texts),
+	[PRESENCES] = SHAPE(struct store_presence, presence_texts),
 	[MARKS] = SHAPE(struct mark_row, mark_texts),
 };
 
@@ -360,9 +366,10 @@ memory_instance_put(struct store *store, const struct store_instance *instance, 
 }
 
 static void
-delete_subscriptions(struct memory *memory, int64_t instance)
+delete_belongings(struct memory *memory, int64_t instance)
 {
 	struct table *subscriptions = &memory->tables[SUBSCRIPTIONS], *timers = &memory->tables[TIMERS];
+	struct table *presences = &memory->tables[PRESENCES];
 
 	for (size_t i = subscriptions->count; i-- > 0;)
 		if (((const struct subscription *)subscriptions->slots[i].row)->instance == instance)
@@ -370,6 +377,24 @@ delete_subscriptions(struct memory *memory, int64_t instance)
 	for (size_t i = timers->count; i-- > 0;)
 		if (((const struct store_timer *)timers->slots[i].row)->instance == instance)
 			delete_row(memory, TIMERS, timers->slots[i].number);
+	for (size_t i = presences->count; i-- > 0;)
+		if (((const struct store_presence *)presences->slots[i].row)->instance == instance)
+			delete_row(memory, PRESENCES, presences->slots[i].number);
+}
+
+static enum store_status
+memory_instance_schema(struct store *store, int64_t id, int64_t schema)
+{
+	struct memory *memory = memory_of(store);
+	const struct state_row *old = get(memory, INSTANCES, id);
+	struct state_row row;
+
+	if (old == NULL)
+		return STORE_NONE;
+	row = *old;
+	row.instance.schema = schema;
+	set(memory, INSTANCES, id, &row);
+	return STORE_OK;
 }
 
 static enum store_status
@@ -378,7 +403,7 @@ memory_instance_delete(struct store *store, int64_t id)
 	enum store_status status = delete_row(memory_of(store), INSTANCES, id);
 
 	if (status == STORE_OK)
-		delete_subscriptions(memory_of(store), id);
+		delete_belongings(memory_of(store), id);
 	return status;
 }
 
@@ -572,7 +597,8 @@ memory_subscriptions(struct store *store, int64_t instance, int64_t *count)
 	for (size_t i = 0; i < all->count; i++)
 		*count += ((const struct subscription *)all->slots[i].row)->instance == instance;
 	for (size_t i = 0; i < timers->count; i++)
-		*count += ((const struct store_timer *)timers->slots[i].row)->instance == instance;
+		*count += ((const struct store_timer *)timers->slots[i].row)->instance == instance &&
+		          ((const struct store_timer *)timers->slots[i].row)->kind == 0;
 	return STORE_OK;
 }
 
@@ -788,6 +814,21 @@ memory_scan_timers(struct store *store, store_timer_fn *row, void *context)
 }
 
 static enum store_status
+memory_timer_delete_kind(struct store *store, int64_t instance, int64_t kind)
+{
+	struct memory *memory = memory_of(store);
+	const struct table *timers = &memory->tables[TIMERS];
+
+	for (size_t i = timers->count; i-- > 0;) {
+		const struct store_timer *timer = timers->slots[i].row;
+
+		if (timer->instance == instance && timer->kind == kind)
+			delete_row(memory, TIMERS, timer->number);
+	}
+	return STORE_OK;
+}
+
+static enum store_status
 memory_set_aside(struct store *store, const struct store_refused *refused)
 {
 	struct memory *memory = memory_of(store);
@@ -796,6 +837,41 @@ memory_set_aside(struct store *store, const struct store_refused *refused)
 	set(memory, REFUSED, number, refused);
 	if (number > STORE_REFUSED_MAX)
 		table_remove_until(&memory->tables[REFUSED], &memory->journal, number - STORE_REFUSED_MAX);
+	return STORE_OK;
+}
+
+/* --- presence --- */
+
+static enum store_status
+memory_presence_put(struct store *store, struct store_presence *presence)
+{
+	struct memory *memory = memory_of(store);
+
+	if (presence->number == 0)
+		presence->number = ++memory->newest[PRESENCES];
+	else if (get(memory, PRESENCES, presence->number) == NULL)
+		return STORE_NONE;
+	set(memory, PRESENCES, presence->number, presence);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_presence_delete(struct store *store, int64_t number)
+{
+	return delete_row(memory_of(store), PRESENCES, number);
+}
+
+static enum store_status
+memory_scan_presences(struct store *store, int64_t instance, store_presence_fn *row, void *context)
+{
+	const struct table *presences = &memory_of(store)->tables[PRESENCES];
+
+	for (size_t i = 0; i < presences->count; i++) {
+		const struct store_presence *presence = presences->slots[i].row;
+
+		if (presence->instance == instance && !row(context, presence))
+			break;
+	}
 	return STORE_OK;
 }
 
@@ -890,6 +966,11 @@ static const struct store_backend memory_backend = {
 	.timer_get = memory_timer_get,
 	.scan_timers = memory_scan_timers,
 	.set_aside = memory_set_aside,
+	.instance_schema = memory_instance_schema,
+	.timer_delete_kind = memory_timer_delete_kind,
+	.presence_put = memory_presence_put,
+	.presence_delete = memory_presence_delete,
+	.scan_presences = memory_scan_presences,
 	.mark_put = memory_mark_put,
 	.mark_get = memory_mark_get,
 };

@@ -22,7 +22,8 @@ CREATE TABLE instances (
 	updated_ms     INTEGER,           -- time of last_commit
 	state_revision INTEGER NOT NULL,  -- the state is as of this revision ...
 	state_version  INTEGER NOT NULL,  -- ... and version; the log has the patches since
-	state          TEXT               -- NULL: a long one
+	state          TEXT,              -- NULL: a long one
+	schema         INTEGER NOT NULL DEFAULT 0  -- state_schema of the channel when it was last changed
 );
 
 CREATE UNIQUE INDEX instances_topic ON instances (topic) WHERE shared = 1;
@@ -41,7 +42,7 @@ CREATE TABLE log (
 	instance   INTEGER NOT NULL,
 	revision   INTEGER NOT NULL,
 	version    INTEGER NOT NULL,
-	kind       INTEGER NOT NULL,  -- 1 event, 2 join, 3 leave, 4 refresh, 5 crash
+	kind       INTEGER NOT NULL,  -- 1 event, 2 join, 3 leave, 4 refresh, 5 crash, 6, 7 presence
 	socket     INTEGER,  -- the cause
 	message    INTEGER,  -- the socket's message that is done by this row
 	time_ms    INTEGER NOT NULL,
@@ -103,6 +104,7 @@ CREATE TABLE timers (
 	number   INTEGER PRIMARY KEY,  -- those due at the same time go in this order
 	id       INTEGER NOT NULL UNIQUE,
 	instance INTEGER NOT NULL,
+	kind     INTEGER NOT NULL,  -- 0 a channel's own, 1 joined, 2 left, 3 present, 4 absent, 5 idle
 	due_ms   INTEGER NOT NULL,
 	payload  TEXT NOT NULL
 );
@@ -120,6 +122,17 @@ CREATE TABLE refused (
 	reason         TEXT NOT NULL,
 	time_ms        INTEGER NOT NULL
 );
+
+-- Who is shown as present; one whose join has ended stays for a while, since it may come back.
+CREATE TABLE presences (
+	number   INTEGER PRIMARY KEY,
+	instance INTEGER NOT NULL,
+	"join"   INTEGER NOT NULL,
+	key      TEXT NOT NULL,
+	meta     TEXT NOT NULL
+);
+
+CREATE INDEX presences_instance ON presences (instance);
 
 CREATE TABLE marks (
 	name  TEXT PRIMARY KEY,

@@ -31,10 +31,11 @@
 	"number, previous, instance, revision, version, kind, socket, message, time_ms, ref, join_ref," \
 	" event, operations, events, state, detail"
 #define INSTANCE \
-	"id, topic, shared, revision, version, last_commit, state_revision, state_version, epoch"
+	"id, topic, shared, revision, version, last_commit, state_revision, state_version, epoch, schema"
 #define SOCKET    "id, token, address, format, assigns, connected_ms"
 #define BROADCAST "b.id, b.topic, b.payload, b.hops, b.time_ms"
-#define TIMER     "number, id, instance, due_ms, payload"
+#define TIMER     "number, id, instance, kind, due_ms, payload"
+#define PRESENCE  "number, instance, \"join\", key, meta"
 #define JOIN      "number, ended, socket, instance, topic, join_ref, assigns, state_key, state_version_key"
 
 enum statement {
@@ -51,6 +52,7 @@ enum statement {
 	INSTANCE_ADD,
 	INSTANCE_PUT,
 	INSTANCE_PUT_STATE,
+	INSTANCE_SCHEMA,
 	INSTANCE_DELETE,
 	INSTANCE_FIND,
 	INSTANCE_GET,
@@ -82,10 +84,16 @@ enum statement {
 	TIMER_ADD,
 	TIMER_DELETE,
 	TIMER_DELETE_ALL,
+	TIMER_DELETE_KIND,
 	TIMER_GET,
 	TIMER_SCAN,
 	REFUSED_ADD,
 	REFUSED_PRUNE,
+	PRESENCE_ADD,
+	PRESENCE_PUT,
+	PRESENCE_DELETE,
+	PRESENCE_DELETE_ALL,
+	PRESENCE_SCAN,
 	MARK_PUT,
 	MARK_GET,
 	STATEMENTS
@@ -106,8 +114,8 @@ static const char *const statement_sql[STATEMENTS] = {
 	[LOG_PRUNE] = "DELETE FROM log WHERE number <= ?",
 
 	[INSTANCE_ADD] = "INSERT INTO instances (topic, shared, revision, version, last_commit,"
-					 " state_revision, state_version, epoch, state, updated_ms)"
-					 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+					 " state_revision, state_version, epoch, schema, state, updated_ms)"
+					 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
 					 " (SELECT time_ms FROM log WHERE number = ?5))",
 	[INSTANCE_PUT] = "UPDATE instances SET revision = ?2, version = ?3, last_commit = ?4,"
 					 " updated_ms = ifnull((SELECT time_ms FROM log WHERE number = ?4), updated_ms)"
@@ -117,6 +125,7 @@ static const char *const statement_sql[STATEMENTS] = {
 		" state_version = ?6, state = ?7,"
 		" updated_ms = ifnull((SELECT time_ms FROM log WHERE number = ?4), updated_ms)"
 		" WHERE id = ?1",
+	[INSTANCE_SCHEMA] = "UPDATE instances SET schema = ?2 WHERE id = ?1",
 	[INSTANCE_DELETE] = "DELETE FROM instances WHERE id = ?",
 	[INSTANCE_FIND] = "SELECT " INSTANCE " FROM instances WHERE topic = ? AND shared = 1",
 	[INSTANCE_GET] = "SELECT " INSTANCE " FROM instances WHERE id = ?",
@@ -148,7 +157,7 @@ static const char *const statement_sql[STATEMENTS] = {
 	[UNSUBSCRIBE_ALL] = "DELETE FROM subscriptions WHERE instance = ?",
 	[SUBSCRIPTION] = "SELECT position FROM subscriptions WHERE instance = ? AND topic = ?",
 	[SUBSCRIPTION_COUNT] = "SELECT (SELECT count(*) FROM subscriptions WHERE instance = ?1)"
-						   " + (SELECT count(*) FROM timers WHERE instance = ?1)",
+						   " + (SELECT count(*) FROM timers WHERE instance = ?1 AND kind = 0)",
 
 	[BROADCAST_ADD] = "INSERT INTO broadcasts (topic, payload, hops, time_ms) SELECT ?1, ?2, ?3, ?4"
 					  " WHERE EXISTS (SELECT 1 FROM subscriptions WHERE topic = ?1)",
@@ -173,15 +182,23 @@ static const char *const statement_sql[STATEMENTS] = {
 	[BROADCAST_BACKLOG] = "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'broadcasts')"
 						  " - (SELECT min(id) FROM broadcasts) + 1",
 
-	[TIMER_ADD] = "INSERT INTO timers (" TIMER ") VALUES (NULL, ?, ?, ?, ?)",
+	[TIMER_ADD] = "INSERT INTO timers (" TIMER ") VALUES (NULL, ?, ?, ?, ?, ?)",
 	[TIMER_DELETE] = "DELETE FROM timers WHERE instance = ? AND id = ?",
 	[TIMER_DELETE_ALL] = "DELETE FROM timers WHERE instance = ?",
+	[TIMER_DELETE_KIND] = "DELETE FROM timers WHERE instance = ? AND kind = ?",
 	[TIMER_GET] = "SELECT " TIMER " FROM timers WHERE id = ?",
 	[TIMER_SCAN] = "SELECT " TIMER " FROM timers ORDER BY due_ms, number",
 
 	[REFUSED_ADD] = "INSERT INTO refused (instance, instance_topic, topic, payload, reason, time_ms)"
 					" VALUES (?, ?, ?, ?, ?, ?)",
 	[REFUSED_PRUNE] = "DELETE FROM refused WHERE number <= ?",
+
+	[PRESENCE_ADD] = "INSERT INTO presences (" PRESENCE ") VALUES (NULL, ?, ?, ?, ?)",
+	[PRESENCE_PUT] =
+		"UPDATE presences SET instance = ?1, \"join\" = ?2, key = ?3, meta = ?4 WHERE number = ?5",
+	[PRESENCE_DELETE] = "DELETE FROM presences WHERE number = ?",
+	[PRESENCE_DELETE_ALL] = "DELETE FROM presences WHERE instance = ?",
+	[PRESENCE_SCAN] = "SELECT " PRESENCE " FROM presences WHERE instance = ? ORDER BY number",
 
 	[MARK_PUT] = "REPLACE INTO marks (name, value) VALUES (?, ?)",
 	[MARK_GET] = "SELECT value FROM marks WHERE name = ?",
@@ -215,6 +232,7 @@ static const char *const migrations[SCHEMA_VERSION] = {
 		  "number INTEGER PRIMARY KEY, "
 		  "id INTEGER NOT NULL UNIQUE, "
 		  "instance INTEGER NOT NULL, "
+		  "kind INTEGER NOT NULL, "
 		  "due_ms INTEGER NOT NULL, "
 		  "payload TEXT NOT NULL "
 		  ");"
@@ -229,6 +247,15 @@ static const char *const migrations[SCHEMA_VERSION] = {
 		  "reason TEXT NOT NULL, "
 		  "time_ms INTEGER NOT NULL "
 		  ");"
+		  "CREATE TABLE presences ("
+		  "number INTEGER PRIMARY KEY, "
+		  "instance INTEGER NOT NULL, "
+		  "\"join\" INTEGER NOT NULL, "
+		  "key TEXT NOT NULL, "
+		  "meta TEXT NOT NULL "
+		  ");"
+		  "CREATE INDEX presences_instance ON presences (instance);"
+		  "ALTER TABLE instances ADD COLUMN schema INTEGER NOT NULL DEFAULT 0;"
 		  "PRAGMA user_version = 3;",
 };
 
@@ -474,6 +501,7 @@ take_instance(struct columns *columns)
 	instance.state_revision = take_number(columns);
 	instance.state_version = take_number(columns);
 	instance.epoch = take_number(columns);
+	instance.schema = take_number(columns);
 	return instance;
 }
 
@@ -529,9 +557,23 @@ take_timer(struct columns *columns)
 	timer.number = take_number(columns);
 	timer.id = take_number(columns);
 	timer.instance = take_number(columns);
+	timer.kind = take_number(columns);
 	timer.due_ms = take_number(columns);
 	timer.payload = take_text(columns);
 	return timer;
+}
+
+static struct store_presence
+take_presence(struct columns *columns)
+{
+	struct store_presence presence;
+
+	presence.number = take_number(columns);
+	presence.instance = take_number(columns);
+	presence.join = take_number(columns);
+	presence.key = take_text(columns);
+	presence.meta = take_text(columns);
+	return presence;
 }
 
 /* --- rows to the caller's function --- */
@@ -546,6 +588,7 @@ struct receiver {
 		store_join_fn *join;
 		store_broadcast_fn *broadcast;
 		store_timer_fn *timer;
+		store_presence_fn *presence;
 	} row;
 	void *context;
 };
@@ -597,6 +640,14 @@ hand_timer(const struct receiver *receiver, struct columns columns)
 	struct store_timer timer = take_timer(&columns);
 
 	return receiver->row.timer(receiver->context, &timer);
+}
+
+static bool
+hand_presence(const struct receiver *receiver, struct columns columns)
+{
+	struct store_presence presence = take_presence(&columns);
+
+	return receiver->row.presence(receiver->context, &presence);
 }
 
 static bool
@@ -848,6 +899,7 @@ sqlite_instance_add(struct store *store, struct store_instance *instance, const 
 	put_number(&call, instance->state_revision);
 	put_number(&call, instance->state_version);
 	put_number(&call, instance->epoch);
+	put_number(&call, instance->schema);
 	put_text(&call, is_long(state) ? NULL : state);
 	status = run_insert(&call, &instance->id);
 	return status == STORE_OK ? put_long_state(db, instance->id, state) : status;
@@ -892,10 +944,21 @@ sqlite_instance_put(struct store *store, const struct store_instance *instance, 
 }
 
 static enum store_status
+sqlite_instance_schema(struct store *store, int64_t id, int64_t schema)
+{
+	struct call call = call_of(sqlite_of(store), INSTANCE_SCHEMA);
+
+	put_number(&call, id);
+	put_number(&call, schema);
+	return run_on_row(&call);
+}
+
+static enum store_status
 sqlite_instance_delete(struct store *store, int64_t id)
 {
 	struct sqlite *db = sqlite_of(store);
-	static const enum statement its[] = {LONG_STATE_DELETE, UNSUBSCRIBE_ALL, TIMER_DELETE_ALL};
+	static const enum statement its[] = {LONG_STATE_DELETE, UNSUBSCRIBE_ALL, TIMER_DELETE_ALL,
+	                                     PRESENCE_DELETE_ALL};
 	enum store_status status = run_on_id(db, INSTANCE_DELETE, id);
 
 	for (size_t i = 0; i < sizeof(its) / sizeof(its[0]) && status == STORE_OK; i++)
@@ -1174,6 +1237,7 @@ sqlite_timer_add(struct store *store, struct store_timer *timer)
 
 	put_number(&call, timer->id);
 	put_number(&call, timer->instance);
+	put_number(&call, timer->kind);
 	put_number(&call, timer->due_ms);
 	put_text(&call, timer->payload);
 	return run_insert(&call, &timer->number);
@@ -1187,6 +1251,16 @@ sqlite_timer_delete(struct store *store, int64_t instance, int64_t id)
 	put_number(&call, instance);
 	put_number(&call, id);
 	return run_on_row(&call);
+}
+
+static enum store_status
+sqlite_timer_delete_kind(struct store *store, int64_t instance, int64_t kind)
+{
+	struct call call = call_of(sqlite_of(store), TIMER_DELETE_KIND);
+
+	put_number(&call, instance);
+	put_number(&call, kind);
+	return run(&call);
 }
 
 static enum store_status
@@ -1224,6 +1298,40 @@ sqlite_set_aside(struct store *store, const struct store_refused *refused)
 	put_number(&call, refused->time_ms);
 	status = run_insert(&call, &number);
 	return status == STORE_OK ? delete_all(db, REFUSED_PRUNE, number - STORE_REFUSED_MAX) : status;
+}
+
+/* --- presence --- */
+
+static enum store_status
+sqlite_presence_put(struct store *store, struct store_presence *presence)
+{
+	bool is_new = presence->number == 0;
+	struct call call = call_of(sqlite_of(store), is_new ? PRESENCE_ADD : PRESENCE_PUT);
+
+	put_number(&call, presence->instance);
+	put_number(&call, presence->join);
+	put_text(&call, presence->key);
+	put_text(&call, presence->meta);
+	if (is_new)
+		return run_insert(&call, &presence->number);
+	put_number(&call, presence->number);
+	return run_on_row(&call);
+}
+
+static enum store_status
+sqlite_presence_delete(struct store *store, int64_t number)
+{
+	return run_on_id(sqlite_of(store), PRESENCE_DELETE, number);
+}
+
+static enum store_status
+sqlite_scan_presences(struct store *store, int64_t instance, store_presence_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), PRESENCE_SCAN);
+	struct receiver receiver = {hand_presence, {.presence = row}, context};
+
+	put_number(&call, instance);
+	return run_scan(&call, &receiver);
 }
 
 /* --- marks --- */
@@ -1303,6 +1411,11 @@ static const struct store_backend sqlite_backend = {
 	.timer_get = sqlite_timer_get,
 	.scan_timers = sqlite_scan_timers,
 	.set_aside = sqlite_set_aside,
+	.instance_schema = sqlite_instance_schema,
+	.timer_delete_kind = sqlite_timer_delete_kind,
+	.presence_put = sqlite_presence_put,
+	.presence_delete = sqlite_presence_delete,
+	.scan_presences = sqlite_scan_presences,
 	.mark_put = sqlite_mark_put,
 	.mark_get = sqlite_mark_get,
 };

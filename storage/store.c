@@ -96,7 +96,7 @@ store_changed(struct store *store)
 enum store_status
 store_append(struct store *store, struct store_record *record)
 {
-	assert(record->kind >= STORE_EVENT && record->kind <= STORE_CRASH);
+	assert(record->kind >= STORE_EVENT && record->kind <= STORE_PRESENCE_STATE);
 	return WRITE(store, append, record);
 }
 
@@ -325,6 +325,38 @@ enum store_status
 store_set_aside(struct store *store, const struct store_refused *refused)
 {
 	return WRITE(store, set_aside, refused);
+}
+
+/* --- presence --- */
+
+enum store_status
+store_instance_schema(struct store *store, int64_t id, int64_t schema)
+{
+	return WRITE(store, instance_schema, id, schema);
+}
+
+enum store_status
+store_timer_delete_kind(struct store *store, int64_t instance, int64_t kind)
+{
+	return WRITE(store, timer_delete_kind, instance, kind);
+}
+
+enum store_status
+store_presence_put(struct store *store, struct store_presence *presence)
+{
+	return WRITE(store, presence_put, presence);
+}
+
+enum store_status
+store_presence_delete(struct store *store, int64_t number)
+{
+	return WRITE(store, presence_delete, number);
+}
+
+enum store_status
+store_scan_presences(struct store *store, int64_t instance, store_presence_fn *row, void *context)
+{
+	return READ(store, scan_presences, instance, row, context);
 }
 
 /* --- marks --- */

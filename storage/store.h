@@ -42,6 +42,8 @@ enum store_kind {
 	STORE_LEAVE,
 	STORE_REFRESH, /* the full state was asked for */
 	STORE_CRASH,   /* a callback crashed: its join has ended */
+	STORE_PRESENCE, /* somebody has come or gone; told to all that are joined */
+	STORE_PRESENCE_STATE, /* who is there; told to the cause alone */
 };
 
 /* A row of the log: one commit. */
@@ -74,7 +76,8 @@ struct store_instance {
 	int64_t last_commit;    /* number of its newest log row */
 	int64_t state_revision; /* the revision that the stored state belongs to */
 	int64_t state_version;
-	int64_t epoch; /* random, drawn at birth, > 0 */
+	int64_t epoch;  /* random, drawn at birth, > 0 */
+	int64_t schema; /* of its state, as of last_commit; a number of the caller's */
 };
 
 struct store_socket {
@@ -112,8 +115,18 @@ struct store_timer {
 	int64_t number; /* rises; given by store_timer_add */
 	int64_t id;     /* drawn by the caller; no two timers have the same */
 	int64_t instance;
+	int64_t kind;   /* a number of the caller's; those of kind 0 are counted by store_subscriptions */
 	int64_t due_ms; /* Unix time */
 	const char *payload;
+};
+
+/* Somebody who is shown as present in an instance. */
+struct store_presence {
+	int64_t number; /* rises; given by store_presence_put */
+	int64_t instance;
+	int64_t join;
+	const char *key; /* plain text */
+	const char *meta;
 };
 
 /* A broadcast or timer that an instance could not be given. */
@@ -140,6 +153,7 @@ typedef bool store_instance_fn(void *context, const struct store_instance *insta
 typedef bool store_socket_fn(void *context, const struct store_socket *socket);
 typedef bool store_join_fn(void *context, const struct store_join *join);
 typedef bool store_timer_fn(void *context, const struct store_timer *timer);
+typedef bool store_presence_fn(void *context, const struct store_presence *presence);
 
 /* instance: that has to be given the broadcast; 0 when none is meant */
 typedef bool store_broadcast_fn(void *context, int64_t instance,
@@ -228,7 +242,10 @@ enum store_status store_instance_add(struct store *store, struct store_instance 
 enum store_status store_instance_put(struct store *store, const struct store_instance *instance,
                                      const char *state);
 
-/* store_instance_delete - with its subscriptions and timers; STORE_NONE if there is none; its log rows stay
+/* store_instance_schema - writes schema alone; STORE_NONE if there is none */
+enum store_status store_instance_schema(struct store *store, int64_t id, int64_t schema);
+
+/* store_instance_delete - with its subscriptions, timers and presences; STORE_NONE if there is none; its log rows stay
  * until they are pruned */
 enum store_status store_instance_delete(struct store *store, int64_t id);
 
@@ -286,7 +303,7 @@ enum store_status store_unsubscribe(struct store *store, int64_t instance, const
 enum store_status store_subscription(struct store *store, int64_t instance, const char *topic,
                                      int64_t *position);
 
-/* store_subscriptions - how many an instance has, timers counted too; Cost O(that many) */
+/* store_subscriptions - how many an instance has, timers of kind 0 counted too; Cost O(that many) */
 enum store_status store_subscriptions(struct store *store, int64_t instance, int64_t *count);
 
 /* store_broadcast_add - its id is set; STORE_NONE, and nothing is stored, if nobody is subscribed to its topic */
@@ -330,8 +347,24 @@ enum store_status store_timer_get(struct store *store, int64_t id, store_timer_f
 /* store_scan_timers - all, by due_ms and then number */
 enum store_status store_scan_timers(struct store *store, store_timer_fn *row, void *context);
 
+/* store_timer_delete_kind - all of an instance's of a kind, be there any or none */
+enum store_status store_timer_delete_kind(struct store *store, int64_t instance, int64_t kind);
+
 /* store_set_aside - keeps what could not be delivered, for somebody to look at */
 enum store_status store_set_aside(struct store *store, const struct store_refused *refused);
+
+/* --- presence --- */
+
+/* store_presence_put - number 0: a new one, its number is set; else in place of the one of that number, or
+ * STORE_NONE */
+enum store_status store_presence_put(struct store *store, struct store_presence *presence);
+
+/* store_presence_delete - STORE_NONE if there is none */
+enum store_status store_presence_delete(struct store *store, int64_t number);
+
+/* store_scan_presences - of an instance, by number */
+enum store_status store_scan_presences(struct store *store, int64_t instance, store_presence_fn *row,
+                                       void *context);
 
 /* --- marks: named numbers --- */
 

@@ -71,6 +71,13 @@ struct store_backend {
 	enum store_status (*scan_timers)(struct store *store, store_timer_fn *row, void *context);
 	enum store_status (*set_aside)(struct store *store, const struct store_refused *refused);
 
+	enum store_status (*instance_schema)(struct store *store, int64_t id, int64_t schema);
+	enum store_status (*timer_delete_kind)(struct store *store, int64_t instance, int64_t kind);
+	enum store_status (*presence_put)(struct store *store, struct store_presence *presence);
+	enum store_status (*presence_delete)(struct store *store, int64_t number);
+	enum store_status (*scan_presences)(struct store *store, int64_t instance, store_presence_fn *row,
+	                                    void *context);
+
 	enum store_status (*mark_put)(struct store *store, const char *name, int64_t value);
 	enum store_status (*mark_get)(struct store *store, const char *name, int64_t *value);
 };

@@ -1,0 +1,220 @@
+/* What callbacks did, as rows for the next transaction. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+#include "json.h"
+#include "memory.h"
+
+struct staged *
+staged_add(struct engine *engine)
+{
+	engine->staged =
+		memory_grow(engine->staged, engine->staged_count, &engine->staged_room, sizeof(*engine->staged));
+	struct staged *staged = &engine->staged[engine->staged_count++];
+	*staged = (struct staged){0};
+	return staged;
+}
+
+void
+staged_release(struct staged *staged)
+{
+	record_free(staged->record);
+	if (staged->join && staged->join->number == 0)
+		join_free(staged->join);
+	json_object_put(staged->assigns);
+	effects_release(&staged->effects);
+	free(staged->refused);
+	presence_change_free(staged->presence);
+}
+
+/*
+ * A row for what a message did, with the message as its cause.  Frames of a join carry the join's own
+ * reference, whatever the message's was.
+ */
+struct staged *
+stage(struct engine *engine, struct message *message, enum store_kind kind, struct instance *instance,
+      const char *join_ref)
+{
+	struct staged *staged = staged_add(engine);
+	struct record *record = record_new(kind);
+	staged->message = message;
+	staged->record = record;
+	staged->instance = instance;
+	record->topic = memory_strdup(message->topic);
+	record->row.socket = message->socket ? message->socket->row.id : 0;
+	record->row.message = message->number;
+	record->row.time_ms = clock_unix_ms();
+	record_set(&record->row.ref, message->ref);
+	record_set(&record->row.join_ref, join_ref);
+	if (kind == STORE_EVENT)
+		record_set(&record->row.event, message->event);
+	if (instance) {
+		instance->staged++;
+		record->row.instance = instance->row.id;
+		record->row.revision = instance->revision;
+		record->row.version = instance->version;
+	}
+	return staged;
+}
+
+static void
+stage_assigns(struct staged *staged, struct join *join, struct seance_call *call)
+{
+	if (!call->assigned)
+		return;
+	staged->assigner = join;
+	staged->assigns = call_take_assigns(call);
+	join_stage_assigns(join, json_object_get(staged->assigns));
+}
+
+void
+stage_effects(struct staged *staged, struct seance_call *call)
+{
+	staged->effects = call->effects;
+	call->effects = (struct effects){0};
+}
+
+static void
+stage_events(struct staged *staged, struct seance_call *call)
+{
+	if (call->events)
+		record_set(&staged->record->row.events, json_text(call->events, NULL));
+}
+
+/* Rows that are kept before those that somebody may need: their states may stand there. */
+int64_t
+state_rows(const struct engine *engine)
+{
+	return engine->limits.log_rows / 2 < STATE_ROWS ? engine->limits.log_rows / 2 : STATE_ROWS;
+}
+
+/* Half of that, because rows that are staged before this one have no number yet. */
+static bool
+is_near(const struct engine *engine, const struct record *known)
+{
+	return !known->row.number || engine->last - known->row.number <= state_rows(engine) / 2;
+}
+
+/*
+ * The full state goes into the row, as text; a large one only if no earlier row of the same revision,
+ * a near one, has it already.
+ */
+void
+stage_state(struct engine *engine, struct staged *staged, struct instance *instance)
+{
+	struct record *known = instance->state_record;
+	if (known && known->row.revision == instance->revision && is_near(engine, known)) {
+		if (strlen(known->row.state) <= STATE_SMALL)
+			record_set(&staged->record->row.state, known->row.state);
+		else
+			staged->record->state_of = record_use(known);
+		return;
+	}
+	size_t len;
+	const char *text = json_text(instance->edit.document, &len);
+	record_set(&staged->record->row.state, text);
+	instance_reckon(engine, instance, len);
+	record_free(known);
+	instance->state_record = record_use(staged->record);
+}
+
+static int64_t
+next_version(const struct instance *instance)
+{
+	unsigned max = instance->channel->max_version;
+	if (max == 0)
+		max = SEANCE_MAX_VERSION;
+	return instance->version >= (int64_t)max ? 0 : instance->version + 1;
+}
+
+static char *
+operations_text(const struct patch_edit *edit)
+{
+	char *text = memory_alloc(edit->operations_len + 3);
+	text[0] = '[';
+	memcpy(text + 1, edit->operations, edit->operations_len);
+	memcpy(text + 1 + edit->operations_len, "]", 2);
+	return text;
+}
+
+/* join is the one that it came from, or that the private instance belongs to; or NULL. */
+struct staged *
+stage_event(struct engine *engine, struct message *message, struct instance *instance, struct join *join,
+            struct seance_call *call)
+{
+	instance->revision++;
+	instance->version = next_version(instance);
+	struct staged *staged = stage(engine, message, STORE_EVENT, instance, join ? join->join_ref : NULL);
+	record_take(&staged->record->row.operations, operations_text(&instance->edit));
+	patch_edit_accept(&instance->edit);
+	stage_events(staged, call);
+	stage_effects(staged, call);
+	if (join)
+		stage_assigns(staged, join, call);
+	return staged;
+}
+
+void
+stage_crash(struct engine *engine, struct message *message, struct join *join)
+{
+	stage(engine, message, STORE_CRASH, join->instance, join->join_ref)->ends = join;
+}
+
+void
+stage_detail(struct staged *staged, json_object *detail)
+{
+	if (json_object_object_length(detail) > 0)
+		record_set(&staged->record->row.detail, json_text(detail, NULL));
+	json_object_put(detail);
+}
+
+/* What a join's row says besides: {"close": join_ref of the join it replaces, ...}; owned. */
+static json_object *
+join_detail(const struct join *replaced)
+{
+	json_object *detail = json_object_new_object();
+	if (replaced)
+		json_object_object_add(detail, "close", json_read(replaced->join_ref));
+	return detail;
+}
+
+void
+stage_join(struct engine *engine, struct message *message, struct instance *instance,
+           struct seance_call *call)
+{
+	struct join *replaced = socket_join(message->socket, message->topic);
+	struct staged *staged = stage(engine, message, STORE_JOIN, instance, message->join_ref);
+	staged->ends = replaced;
+	staged->join = join_new(message->socket, message->topic, message->join_ref, instance);
+	stage_state(engine, staged, instance);
+	stage_detail(staged, join_detail(replaced));
+	stage_events(staged, call);
+	stage_effects(staged, call);
+	join_give_assigns(staged->join, call_take_assigns(call));
+}
+
+/* A join that failed in init: it is answered ok, told why, and has ended. */
+void
+stage_failed_join(struct engine *engine, struct message *message, const char *member, json_object *why)
+{
+	struct join *replaced = socket_join(message->socket, message->topic);
+	struct staged *staged = stage(engine, message, STORE_JOIN, NULL, message->join_ref);
+	json_object *detail = join_detail(replaced);
+	json_object_object_add(detail, member, why);
+	staged->ends = replaced;
+	staged->join = join_new(message->socket, message->topic, message->join_ref, NULL);
+	stage_detail(staged, detail);
+}
+
+/* Something without a row of the log: what is left of a post is that it was given; or it is set aside. */
+struct staged *
+stage_rowless(struct engine *engine, struct message *message, struct instance *instance)
+{
+	struct staged *staged = staged_add(engine);
+	staged->message = message;
+	staged->instance = instance;
+	if (instance)
+		instance->staged++;
+	return staged;
+}
