@@ -4,7 +4,7 @@
  * tests/recordings/README.md has the table of topics, states and events.  Whole new states are
  * handed over (seance_set_state) where the reference did so; board and biglist use edits.
  *
- * To come with builders, presence and resuming: todosfull:*, room:*, face:*, guarded:*, draft:*.
+ * To come with builders and resuming: todosfull:*, face:*, guarded:*, draft:*.
  */
 #include <math.h>
 #include <signal.h>
@@ -557,6 +557,48 @@ static const struct seance_channel timer = {
 	.handle_message = timer_message,
 };
 
+/* --- room:* --- */
+
+static enum seance_status
+room_authorize(struct seance_call *call, const char *topic, json_object *payload)
+{
+	UNUSED(topic);
+	if (get(payload, "name") == NULL)
+		return SEANCE_OK;
+	return seance_assign(call, "name", json_object_get(get(payload, "name")));
+}
+
+static enum seance_status
+room_init(struct seance_call *call, const char *topic, json_object *payload)
+{
+	UNUSED(topic);
+	UNUSED(payload);
+	return seance_set_state(call, seance_json("{\"said\":[]}"));
+}
+
+static enum seance_status
+room_event(struct seance_call *call, const char *event, json_object *payload, json_object *state)
+{
+	UNUSED(state);
+	if (strcmp(event, "away") == 0)
+		return seance_assign(call, "presence",
+		                     object_with("away", json_object_get(get(payload, "why"))));
+	if (strcmp(event, "say") != 0)
+		return crash_event(call, event);
+	return seance_add(call, json_object_get(get(payload, "text")), "/said/-");
+}
+
+static const struct seance_channel room = {
+	.topic = "room:*",
+	.scope = SEANCE_SHARED,
+	.presence = true,
+	.presence_key = "name",
+	.presence_grace_ms = 1500,
+	.authorize = room_authorize,
+	.init = room_init,
+	.handle_event = room_event,
+};
+
 /* --- the socket --- */
 
 static enum seance_status
@@ -572,4 +614,4 @@ on_connect(struct seance_call *call, json_object *params)
 }
 
 SEANCE_MAIN_CONNECT(on_connect, &todos, &foo, &authorized, &authmap, &bad_init, &bad_init_map, &crash,
-                    &counter, &big, &biglist, &any, &board, &shared, &timer)
+                    &counter, &big, &biglist, &any, &board, &shared, &timer, &room)
