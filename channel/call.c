@@ -53,6 +53,7 @@ call_release(struct seance_call *call)
 	json_object_put(call->events);
 	json_object_put(call->reason);
 	effects_release(&call->effects);
+	shown_release(&call->shown);
 	free(call->crash);
 }
 

@@ -12,6 +12,18 @@
 #include "patch.h"
 #include "seance.h"
 
+/* What clients see of a state, and are told of its change, where that is not the change itself (show.c). */
+struct shown {
+	bool known;        /* face and built are */
+	json_object *face; /* what encode made */
+	char *built;       /* {"event", "payload"}: the author's own message with the state */
+	char *told;        /* operations */
+	char *full;        /* a state, instead of operations */
+	char *update;      /* {"event", "payload"}, instead of operations */
+};
+
+void shown_release(struct shown *shown);
+
 struct seance_call {
 	const char *topic;        /* borrowed; "" during connect */
 	const char *socket_token; /* borrowed; "" during connect */
@@ -31,6 +43,7 @@ struct seance_call {
 	bool assigned;                        /* assigns were changed */
 	json_object *events;                  /* owned: array of [to, name, detail]; NULL: none */
 	struct effects effects;               /* owned: subscriptions, broadcasts, timers */
+	struct shown shown;                   /* owned */
 	bool posted;                          /* handle_message: there is no sender */
 	const char *message_topic;            /* borrowed: of the broadcast given; NULL: none */
 	int64_t hops;                         /* that a broadcast of this call has behind it */

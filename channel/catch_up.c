@@ -48,6 +48,13 @@ catch_up_begin(struct socket *socket, int64_t position)
 	socket->catch_up = catch_up;
 }
 
+static size_t
+told_bytes(const struct store_record *row)
+{
+	const char *told = row->state ? row->state : row->told ? row->told : row->operations;
+	return told ? strlen(told) : 0;
+}
+
 /* Joins, leaves and the like stay what they are: what is caught up with comes after the last of them. */
 void
 catch_up_measure(const struct store_record *row, struct socket *socket)
@@ -57,8 +64,8 @@ catch_up_measure(const struct store_record *row, struct socket *socket)
 	if (!record_is_public(row->kind)) {
 		catch_up->after = row->number;
 		catch_up->bytes = 0;
-	} else if (row->operations) {
-		catch_up->bytes += strlen(row->operations);
+	} else {
+		catch_up->bytes += told_bytes(row);
 	}
 }
 
@@ -70,11 +77,14 @@ add_state(struct engine *engine, struct catch_up *catch_up, const struct join *j
 	size_t len;
 	if (instance->busy || instance->stale || instance->staged || !instance_load(engine, instance))
 		return false;
+	if (instance->channel->message_builder == SEANCE_OWN_MESSAGES || !show_is_known(instance))
+		return false; /* what would be told is not at hand */
 	struct record *record = record_new(STORE_REFRESH);
 	record->topic = memory_strdup(join->topic);
 	record->row.revision = instance->row.revision;
 	record->row.version = instance->row.version;
-	record_set(&record->row.state, json_text(instance->edit.document, &len));
+	record_take(&record->row.state, show_text(instance));
+	len = strlen(record->row.state);
 	records_add(&catch_up->states, record);
 	if (len > catch_up->bytes)
 		return false;

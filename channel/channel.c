@@ -17,6 +17,13 @@ channel_state_version_key(const struct seance_channel *channel)
 	return channel->state_version_key ? channel->state_version_key : "version";
 }
 
+const char *const *
+channel_ignored(const struct seance_channel *channel)
+{
+	static const char *const meta[] = {"__meta__", NULL};
+	return channel->ignore_keys ? channel->ignore_keys : meta;
+}
+
 const char *
 channel_presence_key(const struct seance_channel *channel)
 {
@@ -55,6 +62,9 @@ channel_fault(const struct seance_channel *channel)
 		return "presence and idle_ttl are for shared scope";
 	if (channel->idle_ttl < 0)
 		return "idle_ttl is negative";
+	if (channel->message_builder == SEANCE_OWN_MESSAGES &&
+	    (!channel->new_state_message || !channel->update_state_message))
+		return "SEANCE_OWN_MESSAGES need new_state_message and update_state_message";
 	if (channel->state_schema && !channel->migrate)
 		return "it has a state_schema, but no migrate";
 	return NULL;

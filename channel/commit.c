@@ -74,11 +74,12 @@ refer_to_state(struct record *record)
 }
 
 static enum store_status
-write_birth(struct engine *engine, struct instance *instance, const struct record *record)
+write_birth(struct engine *engine, struct instance *instance, const struct staged *staged)
 {
+	const struct record *record = staged->record;
 	instance->next.revision = instance->next.state_revision = record->row.revision;
 	instance->next.version = instance->next.state_version = record->row.version;
-	enum store_status status = store_instance_add(engine->store, &instance->next, record_state(record));
+	enum store_status status = store_instance_add(engine->store, &instance->next, staged->birth);
 	return status == STORE_OK ? hooks_write_birth(engine, instance) : status;
 }
 
@@ -89,7 +90,7 @@ write_row(struct engine *engine, struct staged *staged)
 	struct instance *instance = staged->instance;
 	enum store_status status = STORE_OK;
 	if (instance && !instance->next.id)
-		status = write_birth(engine, instance, record);
+		status = write_birth(engine, instance, staged);
 	if (status != STORE_OK)
 		return status;
 	if (record->state_of)

@@ -10,6 +10,7 @@
  *   post.c       broadcasts, timers and hooks: taken from the store for an instance
  *   give.c       ... and given to its callback
  *   hook.c       what joins and ends lead to besides
+ *   show.c       what clients see of a state, and are told of a change
  *   presence.c   who is there
  *   commit.c     staged things into one transaction, then into deliveries
  *   fill.c       what a socket lacks, from the log
@@ -89,6 +90,9 @@ struct instance {
 
 	struct join *joins; /* ended ones too */
 
+	json_object *face; /* owned: what clients see, when the channel encodes; NULL: not known */
+	char *built;       /* owned: the message that shows the state, when the channel builds it */
+	bool shown;        /* both are known */
 	struct record *state_record; /* the newest that carries its full state; NULL: none */
 	size_t state_bytes;          /* of the state as text, when last written or read */
 	size_t log_bytes;            /* of operations since the stored state */
@@ -116,6 +120,7 @@ enum post_kind {
 	POST_IDLE,    /* nobody has been joined for idle_ttl */
 	POST_BROADCAST,
 	POST_MIGRATE, /* not stored: its state is one of an older build */
+	POST_ENCODE,  /* not stored: what clients see of its state is not known */
 };
 
 struct post {
@@ -151,6 +156,7 @@ struct staged {
 	char *refused;                    /* owned; why a post is set aside; NULL: it is not */
 	struct presence_change *presence; /* owned; or NULL */
 	bool buries;                      /* the instance is deleted */
+	char *birth;                      /* owned; the first state, of an instance that is born */
 	bool migrates;                    /* the instance's state has the channel's state_schema now */
 	struct instance *instance;
 	struct join *join;      /* begins */
@@ -307,6 +313,7 @@ void stage_join(struct engine *engine, struct message *message, struct instance 
 /* stage_failed_join - a join that failed in init: it is answered ok, told why, and has ended; why is taken */
 void stage_failed_join(struct engine *engine, struct message *message, const char *member,
                        json_object *why);
+int64_t instance_next_version(const struct instance *instance);
 void stage_crash(struct engine *engine, struct message *message, struct join *join);
 void stage_state(struct engine *engine, struct staged *staged, struct instance *instance);
 void stage_effects(struct staged *staged, struct seance_call *call);
@@ -380,6 +387,17 @@ enum store_status hooks_write_assigns(struct engine *engine, const struct staged
 enum store_status hooks_write_departures(struct engine *engine);
 void departure_add(struct engine *engine, const struct join *join); /* its socket has ended */
 void departures_forget(struct engine *engine);
+
+/* --- show.c --- */
+/* show_change - after a callback: what clients see and are told; without the lock; false: it has crashed */
+bool show_change(struct seance_call *call, const struct instance *instance);
+/* show_state - only what they see */
+bool show_state(struct seance_call *call, const struct instance *instance);
+bool show_is_known(const struct instance *instance);
+void show_take(struct instance *instance, struct shown *shown); /* what they see from now on */
+void show_forget(struct instance *instance);
+bool show_is_other(const struct instance *instance); /* is it another than the state? */
+char *show_text(const struct instance *instance);    /* owned by the caller */
 
 /* --- presence.c --- */
 void presence_run(struct engine *engine, struct message *message);

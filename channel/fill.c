@@ -206,7 +206,7 @@ static bool
 state_row(void *context, const struct store_record *row)
 {
 	struct record *record = context;
-	if (row->state)
+	if (row->state || row->built)
 		record->state_of = record_copy(row);
 	return false;
 }
@@ -215,7 +215,8 @@ state_row(void *context, const struct store_record *row)
 void
 record_find_state(struct engine *engine, struct record *record)
 {
-	json_object *detail = record->row.state ? NULL : json_read(record->row.detail);
+	bool carries = record->row.state || record->row.built;
+	json_object *detail = carries ? NULL : json_read(record->row.detail);
 	json_object *number = NULL;
 	if (json_object_object_get_ex(detail, "state_of", &number)) {
 		int64_t at = json_object_get_int64(number);

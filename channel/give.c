@@ -70,7 +70,7 @@ callback_of(const struct post *post)
 	case POST_IDLE:
 		return channel->terminate ? give_expired : NULL;
 	case POST_MIGRATE:
-		return channel->migrate ? give_migrate : NULL;
+	case POST_ENCODE:
 	case POST_PRESENT:
 	case POST_ABSENT:
 		break;
@@ -84,7 +84,7 @@ post_name(const struct post *post)
 	static const char *const names[] = {
 		[POST_TIMER] = "timer",     [POST_JOINED] = "join",         [POST_LEFT] = "terminate",
 		[POST_PRESENT] = "present", [POST_ABSENT] = "absent",       [POST_IDLE] = "terminate",
-		[POST_MIGRATE] = "migrate", [POST_BROADCAST] = "broadcast",
+		[POST_MIGRATE] = "migrate", [POST_BROADCAST] = "broadcast", [POST_ENCODE] = "encode",
 	};
 	return names[post->kind];
 }
@@ -151,7 +151,7 @@ needs_row(const struct run *run)
 	if (post->kind == POST_BROADCAST || post->kind == POST_TIMER)
 		return true;
 	return !is_last(post) &&
-	       (run->instance->edit.operations_len > 0 || run->call.events || run->call.assigned);
+	       (run->instance->edit.operations.len > 0 || run->call.events || run->call.assigned);
 }
 
 static void
@@ -224,11 +224,11 @@ give(struct engine *engine, struct message *message, give_fn *callback)
 	call_release(&run.call);
 }
 
-/* --- a state that an older build has stored --- */
+/* --- before a state can be used --- */
 
 /* Those that wait for it are told when it is not possible. */
 static void
-migrate_failed(struct engine *engine, struct instance *instance)
+not_ready(struct engine *engine, struct instance *instance)
 {
 	while (instance->waiting) {
 		struct message *message = instance->waiting;
@@ -243,13 +243,15 @@ finish_migrate(struct engine *engine, struct run *run, enum seance_status status
 {
 	struct instance *instance = run->instance;
 	struct staged *staged;
+	if (status == SEANCE_REFUSED)
+		say_crash(engine, run->message, "it was refused");
 	status = settle(engine, run, status);
 	if (status != SEANCE_OK) {
-		migrate_failed(engine, instance);
+		not_ready(engine, instance);
 		message_answer(engine, run->message, OUTCOME_NOTHING);
 		return;
 	}
-	if (instance->edit.operations_len > 0)
+	if (instance->edit.operations.len > 0)
 		staged = stage_event(engine, run->message, instance, NULL, &run->call);
 	else
 		staged = stage_rowless(engine, run->message, instance);
@@ -257,19 +259,42 @@ finish_migrate(struct engine *engine, struct run *run, enum seance_status status
 	instance->schema = instance->channel->state_schema;
 }
 
+static enum seance_status
+give_encode(struct run *run)
+{
+	return show_state(&run->call, run->instance) ? SEANCE_OK : SEANCE_CRASHED;
+}
+
 static void
-migrate(struct engine *engine, struct message *message)
+finish_encode(struct engine *engine, struct run *run, enum seance_status status)
+{
+	if (status == SEANCE_OK)
+		show_take(run->instance, &run->call.shown);
+	else
+		not_ready(engine, run->instance);
+	message_answer(engine, run->message, OUTCOME_NOTHING);
+}
+
+typedef void finish_fn(struct engine *engine, struct run *run, enum seance_status status);
+
+/* message waits until it is through. */
+static enum ready
+make_ready(struct engine *engine, struct instance *instance, struct message *message,
+           enum post_kind kind)
 {
 	struct run run;
-	struct instance *instance = message->post->instance;
-	give_init(&run, message);
-	enum seance_status status = run_callback(engine, &run, give_migrate);
-	if (status == SEANCE_REFUSED)
-		say_crash(engine, message, "it was refused");
+	finish_fn *finish = kind == POST_MIGRATE ? finish_migrate : finish_encode;
+	wait_in(instance, message);
+	give_init(&run, post_new(kind, instance, instance->row.id, instance->row.id, "null"));
+	if (kind == POST_ENCODE)
+		run.call.edit = NULL; /* only looked at */
+	enum seance_status status =
+		run_callback(engine, &run, kind == POST_MIGRATE ? give_migrate : give_encode);
 	if (run_counts(engine, &run))
-		finish_migrate(engine, &run, status);
+		finish(engine, &run, status);
 	call_release(&run.call);
 	ready_waiting(engine, instance);
+	return INSTANCE_WAITING;
 }
 
 enum ready
@@ -278,16 +303,16 @@ instance_ready(struct engine *engine, struct instance *instance, struct message 
 	const unsigned schema = instance->channel->state_schema;
 	if (!instance_load(engine, instance))
 		return INSTANCE_UNREADABLE;
-	if (instance->schema == schema)
-		return INSTANCE_READY;
-	if (instance->schema > schema || !instance->channel->migrate) {
+	if (instance->schema > schema || (instance->schema < schema && !instance->channel->migrate)) {
 		engine_log(engine, "%s: its state has state_schema %d, this program knows %u",
 		           instance->row.topic, (int)instance->schema, schema);
 		return INSTANCE_UNREADABLE;
 	}
-	wait_in(instance, message);
-	migrate(engine, post_new(POST_MIGRATE, instance, instance->row.id, instance->row.id, "null"));
-	return INSTANCE_WAITING;
+	if (instance->schema < schema)
+		return make_ready(engine, instance, message, POST_MIGRATE);
+	if (!show_is_known(instance))
+		return make_ready(engine, instance, message, POST_ENCODE);
+	return INSTANCE_READY;
 }
 
 /* --- nobody has wanted it for a while --- */
@@ -369,7 +394,7 @@ post_run(struct engine *engine, struct message *message)
 		return;
 	if (!post_is_due(engine, message))
 		message_answer(engine, message, OUTCOME_NOTHING);
-	else if (kind == POST_MIGRATE) /* again, after a conflict: whoever needs it begins anew */
+	else if (kind == POST_MIGRATE || kind == POST_ENCODE) /* again: whoever needs it begins anew */
 		message_answer(engine, message, OUTCOME_NOTHING);
 	else if (kind == POST_PRESENT || kind == POST_ABSENT)
 		presence_run(engine, message);

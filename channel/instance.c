@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "channel.h"
 #include "engine_internal.h"
 #include "json.h"
 #include "memory.h"
@@ -229,6 +230,8 @@ void
 instance_give_state(struct engine *engine, struct instance *instance, json_object *state)
 {
 	patch_edit_init(&instance->edit, state);
+	if (!instance->channel->encode)
+		instance->edit.hidden = channel_ignored(instance->channel);
 	instance->loaded = true;
 	engine->cache_bytes += INSTANCE_BYTES + instance->state_bytes;
 	used_add(engine, instance);
@@ -240,6 +243,7 @@ unload(struct engine *engine, struct instance *instance)
 	if (!instance->loaded)
 		return;
 	patch_edit_release(&instance->edit);
+	show_forget(instance);
 	instance->loaded = false;
 	engine->cache_bytes -= INSTANCE_BYTES + instance->state_bytes;
 	used_remove(engine, instance);

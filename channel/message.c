@@ -302,6 +302,7 @@ finish_init(struct engine *engine, struct run *run, enum seance_status status)
 		json_object *state = run->call.first_state;
 		run->call.first_state = NULL;
 		instance_give_state(engine, instance, state);
+		show_take(instance, &run->call.shown);
 		stage_join(engine, run->message, instance, &run->call);
 		return;
 	}

@@ -1,11 +1,11 @@
 #include "patch.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "diff.h"
+#include "face.h"
 #include "json.h"
 #include "memory.h"
 #include "pointer.h"
@@ -316,108 +316,118 @@ is_inside(const char *from, const char *to)
 	return strncmp(from, to, len) == 0 && to[len] == '/';
 }
 
-/* ---- Writing operations ---- */
+/* ---- Writing operations, and what clients are told of them ---- */
 
-static char nothing[] = ""; /* operations of an edit that has none; its room is 0 */
+struct operation {
+	const char *op;
+	const char *from; /* NULL: none */
+	const char *path;
+	json_object *value; /* borrowed; of no account when from is there or nothing is put in */
+	bool puts;          /* value counts */
+};
 
 static void
-append(struct patch_edit *edit, const char *text, size_t len)
+add_text_member(struct buffer *out, const char *name, const char *text)
 {
-	size_t needed = edit->operations_len + len + 1;
-
-	if (needed > edit->operations_room) {
-		edit->operations =
-			memory_realloc(edit->operations_room > 0 ? edit->operations : NULL, 2 * needed);
-		edit->operations_room = 2 * needed;
-	}
-	memcpy(edit->operations + edit->operations_len, text, len);
-	edit->operations_len += len;
-	edit->operations[edit->operations_len] = '\0';
+	buffer_add_text(out, name);
+	buffer_add_json_string(out, text, strlen(text));
 }
 
 static void
-append_word(struct patch_edit *edit, const char *word)
-{
-	append(edit, word, strlen(word));
-}
-
-/* Goes on to what must be escaped in a JSON string. */
-static const char *
-skip_unescaped(const char *text)
-{
-	while ((unsigned char)*text >= 0x20 && *text != '"' && *text != '\\')
-		text++;
-	return text;
-}
-
-static void
-append_quoted(struct patch_edit *edit, const char *text)
-{
-	append_word(edit, "\"");
-	for (;;) {
-		const char *stop = skip_unescaped(text);
-		char escape[8];
-
-		append(edit, text, (size_t)(stop - text));
-		if (*stop == '\0')
-			break;
-		if (*stop == '"' || *stop == '\\')
-			snprintf(escape, sizeof(escape), "\\%c", *stop);
-		else
-			snprintf(escape, sizeof(escape), "\\u%04x", (unsigned char)*stop);
-		append_word(edit, escape);
-		text = stop + 1;
-	}
-	append_word(edit, "\"");
-}
-
-static void
-begin_operation(struct patch_edit *edit, const char *op)
-{
-	append_word(edit, edit->operations_len > 0 ? ",{\"op\":\"" : "{\"op\":\"");
-	append_word(edit, op);
-	append_word(edit, "\",");
-}
-
-static void
-write_value(struct patch_edit *edit, const char *op, const char *pointer, json_object *value)
+write_operation(struct buffer *out, const struct operation *operation)
 {
 	const char *text;
 	size_t len;
 
-	if (edit->unwritten)
+	add_text_member(out, out->len > 0 ? ",{\"op\":" : "{\"op\":", operation->op);
+	if (operation->from != NULL)
+		add_text_member(out, ",\"from\":", operation->from);
+	add_text_member(out, ",\"path\":", operation->path);
+	if (operation->puts) {
+		text = json_text(operation->value, &len);
+		buffer_add_text(out, ",\"value\":");
+		buffer_add(out, text, len);
+	}
+	buffer_add_char(out, '}');
+}
+
+/* From here on clients are told otherwise: so far it was the same. */
+static void
+tell_otherwise(struct patch_edit *edit)
+{
+	if (edit->otherwise)
 		return;
-	begin_operation(edit, op);
-	append_word(edit, "\"path\":");
-	append_quoted(edit, pointer);
-	append_word(edit, ",\"value\":");
-	text = json_text(value, &len);
-	append(edit, text, len);
-	append_word(edit, "}");
+	edit->otherwise = true;
+	buffer_add(&edit->told, edit->operations.at, edit->operations.len);
+}
+
+/* An operation that puts a value in, without what is hidden in that. */
+static void
+tell_value(struct patch_edit *edit, const struct operation *operation)
+{
+	struct operation shown = *operation;
+
+	if (!face_hides(operation->value, edit->hidden)) {
+		if (edit->otherwise)
+			write_operation(&edit->told, operation);
+		return;
+	}
+	tell_otherwise(edit);
+	shown.value = face_of(operation->value, edit->hidden);
+	write_operation(&edit->told, &shown);
+	json_object_put(shown.value);
 }
 
 static void
-write_remove(struct patch_edit *edit, const char *pointer)
+tell_instead(struct patch_edit *edit, const struct operation *operation)
 {
-	if (edit->unwritten)
-		return;
-	begin_operation(edit, "remove");
-	append_word(edit, "\"path\":");
-	append_quoted(edit, pointer);
-	append_word(edit, "}");
+	tell_otherwise(edit);
+	if (operation->puts)
+		tell_value(edit, operation);
+	else
+		write_operation(&edit->told, operation);
+}
+
+/* Between what is hidden and what is not, a move or copy is something else. */
+static void
+tell_from(struct patch_edit *edit, const struct operation *operation, bool to_hidden)
+{
+	bool moves = strcmp(operation->op, "move") == 0;
+
+	if (!to_hidden)
+		tell_instead(edit,
+		             &(struct operation){
+						 .op = "add", .path = operation->path, .value = operation->value, .puts = true});
+	else if (moves)
+		tell_instead(edit, &(struct operation){.op = "remove", .path = operation->from});
+	else
+		tell_otherwise(edit);
+}
+
+/* from_hidden: looked up before the operation; path and value are as after it. */
+static void
+tell(struct patch_edit *edit, const struct operation *operation, bool from_hidden)
+{
+	bool hidden = pointer_passes(edit->document, operation->path, edit->hidden);
+
+	if (hidden && (from_hidden || operation->from == NULL))
+		tell_otherwise(edit);
+	else if (hidden != from_hidden)
+		tell_from(edit, operation, hidden);
+	else if (operation->puts)
+		tell_value(edit, operation);
+	else if (edit->otherwise)
+		write_operation(&edit->told, operation);
 }
 
 static void
-write_from(struct patch_edit *edit, const char *op, const char *from, const char *to)
+note(struct patch_edit *edit, const struct operation *operation, bool from_hidden)
 {
 	if (edit->unwritten)
 		return;
-	begin_operation(edit, op);
-	append_word(edit, "\"from\":");
-	append_quoted(edit, from);
-	append_word(edit, ",\"path\":");
-	append_quoted(edit, to);
-	append_word(edit, "}");
+	if (edit->hidden != NULL)
+		tell(edit, operation, from_hidden);
+	write_operation(&edit->operations, operation);
 }
 
 /* ---- Edits ---- */
@@ -425,28 +435,25 @@ write_from(struct patch_edit *edit, const char *op, const char *from, const char
 void
 patch_edit_init(struct patch_edit *edit, json_object *document)
 {
-	*edit = (struct patch_edit){.document = document, .operations = nothing};
+	*edit = (struct patch_edit){.document = document};
 }
 
 static void
-release_operations(struct patch_edit *edit)
+empty(struct buffer *operations)
 {
-	if (edit->operations_room > 0)
-		free(edit->operations);
-	edit->operations = nothing;
-	edit->operations_len = edit->operations_room = 0;
+	enum { ROOM_KEPT = 4096 };
+
+	if (operations->room > ROOM_KEPT)
+		buffer_release(operations);
+	buffer_clear(operations);
 }
 
 static void
 empty_operations(struct patch_edit *edit)
 {
-	enum { ROOM_KEPT = 4096 };
-
-	if (edit->operations_room > ROOM_KEPT)
-		release_operations(edit);
-	edit->operations_len = 0;
-	if (edit->operations_room > 0)
-		edit->operations[0] = '\0';
+	empty(&edit->operations);
+	empty(&edit->told);
+	edit->otherwise = false;
 }
 
 void
@@ -469,7 +476,8 @@ void
 patch_edit_release(struct patch_edit *edit)
 {
 	forget_all(edit);
-	release_operations(edit);
+	buffer_release(&edit->operations);
+	buffer_release(&edit->told);
 	json_object_put(edit->document);
 	edit->document = NULL;
 }
@@ -495,7 +503,8 @@ patch_add(struct patch_edit *edit, const char *pointer, json_object *value)
 	bool done = is_fit(pointer, value) && put_copy(edit, pointer, value, add_at);
 
 	if (done)
-		write_value(edit, "add", pointer, value);
+		note(edit, &(struct operation){.op = "add", .path = pointer, .value = value, .puts = true},
+		     false);
 	json_object_put(value);
 	return done;
 }
@@ -506,7 +515,8 @@ patch_replace(struct patch_edit *edit, const char *pointer, json_object *value)
 	bool done = is_fit(pointer, value) && put_copy(edit, pointer, value, replace_at);
 
 	if (done)
-		write_value(edit, "replace", pointer, value);
+		note(edit, &(struct operation){.op = "replace", .path = pointer, .value = value, .puts = true},
+		     false);
 	json_object_put(value);
 	return done;
 }
@@ -516,7 +526,7 @@ patch_remove(struct patch_edit *edit, const char *pointer)
 {
 	if (!is_pointer_fit(pointer) || !remove_at(edit, pointer))
 		return false;
-	write_remove(edit, pointer);
+	note(edit, &(struct operation){.op = "remove", .path = pointer}, false);
 	return true;
 }
 
@@ -535,16 +545,24 @@ move_value(struct patch_edit *edit, const char *from, const char *to, json_objec
 	return false;
 }
 
+static bool
+is_hidden(const struct patch_edit *edit, const char *pointer)
+{
+	return edit->hidden != NULL && pointer_passes(edit->document, pointer, edit->hidden);
+}
+
 bool
 patch_move(struct patch_edit *edit, const char *from, const char *to)
 {
 	json_object *value;
+	bool hidden;
 
 	if (!is_pointer_fit(from) || !pointer_get(edit->document, from, &value))
 		return false;
+	hidden = is_hidden(edit, from);
 	if (!is_fit(to, value) || !move_value(edit, from, to, value))
 		return false;
-	write_from(edit, "move", from, to);
+	note(edit, &(struct operation){.op = "move", .from = from, .path = to, .value = value}, hidden);
 	return true;
 }
 
@@ -552,12 +570,14 @@ bool
 patch_copy(struct patch_edit *edit, const char *from, const char *to)
 {
 	json_object *value;
+	bool hidden;
 
 	if (!is_pointer_fit(from) || !pointer_get(edit->document, from, &value))
 		return false;
+	hidden = is_hidden(edit, from);
 	if (!is_fit(to, value) || !put_copy(edit, to, value, add_at))
 		return false;
-	write_from(edit, "copy", from, to);
+	note(edit, &(struct operation){.op = "copy", .from = from, .path = to, .value = value}, hidden);
 	return true;
 }
 
@@ -632,7 +652,7 @@ patch_run(struct patch_edit *edit, json_object *operations)
 	return true;
 }
 
-/* The value may share parts with the document, in other places: what is put in is copied beforehand. */
+/* The new value may share parts with the document, in other places: what is put in is copied beforehand. */
 static bool
 become_by(struct patch_edit *edit, json_object *from, json_object *to)
 {
@@ -644,13 +664,46 @@ become_by(struct patch_edit *edit, json_object *from, json_object *to)
 	return done;
 }
 
+/* What clients see is compared by itself: what they are told is not to depend on what is hidden. */
+static void
+tell_difference(struct patch_edit *edit, json_object *value)
+{
+	json_object *from = face_of(edit->document, edit->hidden), *to = face_of(value, edit->hidden);
+	struct patch_edit face;
+
+	patch_edit_init(&face, from);
+	become_by(&face, from, to);
+	tell_otherwise(edit);
+	if (edit->told.len > 0 && face.operations.len > 0)
+		buffer_add_char(&edit->told, ',');
+	buffer_add(&edit->told, face.operations.at, face.operations.len);
+	patch_edit_release(&face);
+	json_object_put(to);
+}
+
+static bool
+become(struct patch_edit *edit, json_object *value)
+{
+	const char *const *hidden = edit->hidden;
+	bool hides = hidden != NULL && (face_hides(edit->document, hidden) || face_hides(value, hidden));
+	bool done;
+
+	if (!hides)
+		return become_by(edit, edit->document, value);
+	tell_difference(edit, value);
+	edit->hidden = NULL;
+	done = become_by(edit, edit->document, value);
+	edit->hidden = hidden;
+	return done;
+}
+
 bool
 patch_become(struct patch_edit *edit, json_object *value)
 {
 	bool done = json_unfit(value, JSON_DEPTH_STATE) == NULL;
 
 	if (done) {
-		done = become_by(edit, edit->document, value);
+		done = become(edit, value);
 		assert(done);
 	}
 	json_object_put(value);

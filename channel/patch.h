@@ -4,6 +4,9 @@
  * An edit is a document being changed: each verb is applied at once, appended to `operations` as text,
  * and remembered so that all can be undone.
  *
+ * With `hidden` the edit also keeps what is to be told to those who see the document's face (face.h): the
+ * same cost, and nothing of it as long as that is the same.
+ *
  * A document shares nothing with anybody: verbs put a deep copy of the value into it.  So no later
  * change of the document shows in a value that somebody else holds, nor the other way round, and
  * a document may be used under another lock than the values that went into it.
@@ -15,15 +18,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "buffer.h"
+
 struct patch_undo;
 
 struct patch_edit {
-	json_object *document; /* owned: the value as it stands now; NULL is JSON null */
-	char *operations;      /* owned: text of the array without its brackets, "" when empty */
-	size_t operations_len;
-	size_t operations_room;
-	bool unwritten;          /* set after init: operations are not written down */
-	struct patch_undo *undo; /* owned: newest first */
+	json_object *document;     /* owned: the value as it stands now; NULL is JSON null */
+	struct buffer operations;  /* text of the array without its brackets */
+	bool unwritten;            /* set after init: operations are not written down */
+	struct patch_undo *undo;   /* owned: newest first */
+	const char *const *hidden; /* set after init: names of members that clients do not see; borrowed */
+	bool otherwise;            /* clients are to be told otherwise than by operations: */
+	struct buffer told;        /* ... these, which do to face_of(document) what operations do to it */
 };
 
 /* patch_edit_init - begins; document is taken and must be fit (json_unfit) and nobody else's */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "face.h"
 #include "memory.h"
 
 /* ---- Writing ---- */
@@ -277,6 +278,27 @@ pointer_find(json_object *document, const char *pointer, struct pointer_place *p
 		return true;
 	pointer_release(place);
 	return false;
+}
+
+bool
+pointer_passes(json_object *document, const char *pointer, const char *const *names)
+{
+	struct pointer_place place = {.exists = true};
+	json_object *value = document;
+	bool passes = false;
+	char *token;
+
+	if (*names == NULL || *pointer == '\0')
+		return false;
+	token = memory_alloc(strlen(pointer) + 1);
+	while (*pointer == '/' && place.exists && !passes) {
+		pointer = read_token(pointer, token);
+		if (pointer == NULL || !find_in(value, token, &place, &value))
+			break;
+		passes = !json_object_is_type(place.parent, json_type_array) && face_hides_name(token, names);
+	}
+	free(token);
+	return passes;
 }
 
 void

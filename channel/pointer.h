@@ -48,4 +48,12 @@ void pointer_release(struct pointer_place *place);
 /* pointer_get - the value at a pointer, borrowed; false when there is none (a null is there: true) */
 bool pointer_get(json_object *document, const char *pointer, json_object **value);
 
+/*
+ * pointer_passes - does a pointer lead to, or through, a member of an object that has one of these names?
+ *
+ * names     Ends with NULL.  Tokens in arrays have no names.
+ * Cost      O(pointer's bytes + names times tokens).
+ */
+bool pointer_passes(json_object *document, const char *pointer, const char *const *names);
+
 #endif

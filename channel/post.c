@@ -105,7 +105,7 @@ static bool
 is_stored(struct engine *engine, const struct post *post)
 {
 	int64_t position;
-	if (post->kind == POST_MIGRATE)
+	if (post->kind > POST_BROADCAST)
 		return true;
 	if (post->kind != POST_BROADCAST)
 		return store_timer_get(engine->store, post->id, any_timer, NULL) == STORE_OK;
@@ -148,7 +148,7 @@ post_write(struct engine *engine, const struct staged *staged)
 {
 	const struct post *post = staged->message->post;
 	enum store_status status;
-	if (post->kind == POST_MIGRATE)
+	if (post->kind > POST_BROADCAST)
 		return STORE_OK;
 	if (post->kind == POST_BROADCAST)
 		status = store_broadcast_done(engine->store, post->instance_id, post->topic, post->id);

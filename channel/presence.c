@@ -113,7 +113,7 @@ add_ref(json_object *meta, const char *previous)
 
 /* --- what is shown now --- */
 
-struct shown {
+struct view {
 	struct instance *instance;
 	int64_t join;    /* whose row is looked for */
 	const char *key; /* whose row may be taken over; or NULL */
@@ -155,36 +155,36 @@ change_new(const struct store_presence *row)
 
 /* The join's own; or that of one with the same key that has ended, whose place it takes. */
 static bool
-is_own(const struct shown *shown, const struct store_presence *row)
+is_own(const struct view *view, const struct store_presence *row)
 {
-	if (row->join == shown->join)
+	if (row->join == view->join)
 		return true;
-	return !shown->own && shown->key && strcmp(row->key, shown->key) == 0 &&
-	       !is_live(shown->instance, row->join);
+	return !view->own && view->key && strcmp(row->key, view->key) == 0 &&
+	       !is_live(view->instance, row->join);
 }
 
 static bool
-shown_row(void *context, const struct store_presence *row)
+view_row(void *context, const struct store_presence *row)
 {
-	struct shown *shown = context;
+	struct view *view = context;
 	json_object *meta = json_read(row->meta);
-	if (is_own(shown, row)) {
-		presence_change_free(shown->own);
-		json_object_put(shown->own_meta);
-		shown->own = change_new(row);
-		shown->own_meta = json_object_get(meta);
+	if (is_own(view, row)) {
+		presence_change_free(view->own);
+		json_object_put(view->own_meta);
+		view->own = change_new(row);
+		view->own_meta = json_object_get(meta);
 	}
-	add_meta(shown->state, row->key, meta);
+	add_meta(view->state, row->key, meta);
 	json_object_put(meta);
 	return true;
 }
 
 static void
-shown_release(struct shown *shown)
+view_release(struct view *view)
 {
-	json_object_put(shown->state);
-	json_object_put(shown->own_meta);
-	presence_change_free(shown->own);
+	json_object_put(view->state);
+	json_object_put(view->own_meta);
+	presence_change_free(view->own);
 }
 
 /* --- what is told --- */
@@ -238,30 +238,30 @@ stage_presence(struct engine *engine, struct message *message, enum store_kind k
 /* --- somebody goes --- */
 
 static void
-absent(struct engine *engine, struct message *message, struct shown *shown)
+absent(struct engine *engine, struct message *message, struct view *view)
 {
-	struct presence_change *own = shown->own;
+	struct presence_change *own = view->own;
 	if (!own) { /* somebody has taken its place, or it was never shown */
 		stage_rowless(engine, message, message->post->instance);
 		return;
 	}
-	shown->own = NULL;
+	view->own = NULL;
 	own->deletes = true;
 	struct staged *staged = stage_presence(engine, message, STORE_PRESENCE, own);
 	tell(staged, CALL_TO_ALL, "presence_diff",
-	     diff_of(json_object_new_object(), one(own->row.key, shown->own_meta)));
+	     diff_of(json_object_new_object(), one(own->row.key, view->own_meta)));
 }
 
 /* --- somebody comes, or is to be shown otherwise --- */
 
 static struct presence_change *
-change_to(const struct shown *shown, const struct join *join, json_object *meta)
+change_to(const struct view *view, const struct join *join, json_object *meta)
 {
 	struct store_presence row = {
-		.number = shown->own ? shown->own->row.number : 0,
+		.number = view->own ? view->own->row.number : 0,
 		.instance = join->instance->row.id,
 		.join = join->number,
-		.key = shown->key,
+		.key = view->key,
 		.meta = json_text(meta, NULL),
 	};
 	return change_new(&row);
@@ -269,9 +269,9 @@ change_to(const struct shown *shown, const struct join *join, json_object *meta)
 
 /* It was shown as another before: itself, or the one whose place it takes. */
 static json_object *
-leaves_of(const struct shown *shown)
+leaves_of(const struct view *view)
 {
-	return shown->own ? one(shown->own->row.key, shown->own_meta) : json_object_new_object();
+	return view->own ? one(view->own->row.key, view->own_meta) : json_object_new_object();
 }
 
 static const char *
@@ -282,59 +282,59 @@ ref_of(json_object *meta)
 
 /* Told to all but the one who comes, who is told of all. */
 static void
-show(struct engine *engine, struct message *message, struct shown *shown, const struct join *join,
+show(struct engine *engine, struct message *message, struct view *view, const struct join *join,
      json_object *meta)
 {
-	bool comes = !shown->own || shown->own->row.join != join->number;
-	add_ref(meta, shown->own_meta ? ref_of(shown->own_meta) : NULL);
+	bool comes = !view->own || view->own->row.join != join->number;
+	add_ref(meta, view->own_meta ? ref_of(view->own_meta) : NULL);
 	struct staged *staged =
-		stage_presence(engine, message, STORE_PRESENCE, change_to(shown, join, meta));
-	if (comes && !shown->own) {
-		add_meta(shown->state, shown->key, meta);
-		tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(shown->state));
+		stage_presence(engine, message, STORE_PRESENCE, change_to(view, join, meta));
+	if (comes && !view->own) {
+		add_meta(view->state, view->key, meta);
+		tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(view->state));
 		tell(staged, CALL_TO_OTHERS, "presence_diff",
-		     diff_of(one(shown->key, meta), json_object_new_object()));
+		     diff_of(one(view->key, meta), json_object_new_object()));
 		return;
 	}
 	if (comes)
-		tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(shown->state));
-	tell(staged, CALL_TO_ALL, "presence_diff", diff_of(one(shown->key, meta), leaves_of(shown)));
+		tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(view->state));
+	tell(staged, CALL_TO_ALL, "presence_diff", diff_of(one(view->key, meta), leaves_of(view)));
 }
 
 /* It takes the place of one like itself: nobody else sees a difference. */
 static void
-take_place(struct engine *engine, struct message *message, struct shown *shown, const struct join *join)
+take_place(struct engine *engine, struct message *message, struct view *view, const struct join *join)
 {
 	struct staged *staged =
-		stage_presence(engine, message, STORE_PRESENCE_STATE, change_to(shown, join, shown->own_meta));
-	tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(shown->state));
+		stage_presence(engine, message, STORE_PRESENCE_STATE, change_to(view, join, view->own_meta));
+	tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(view->state));
 }
 
 static void
-see(struct engine *engine, struct message *message, const struct shown *shown)
+see(struct engine *engine, struct message *message, const struct view *view)
 {
 	struct staged *staged = stage(engine, message, STORE_PRESENCE_STATE, message->post->instance,
 	                              post_join(message)->join_ref);
-	tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(shown->state));
+	tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(view->state));
 }
 
 static void
-present(struct engine *engine, struct message *message, struct shown *shown, const struct join *join)
+present(struct engine *engine, struct message *message, struct view *view, const struct join *join)
 {
 	json_object *meta = meta_of(engine, join);
-	bool same = shown->own && shown->key && strcmp(shown->own->row.key, shown->key) == 0 &&
-	            same_meta(shown->own_meta, meta);
-	bool shown_already = shown->own && shown->own->row.join == join->number;
-	if (!shown->key && !shown->own)
-		see(engine, message, shown);
-	else if (!shown->key) /* it has lost its key */
-		absent(engine, message, shown);
+	bool same = view->own && view->key && strcmp(view->own->row.key, view->key) == 0 &&
+	            same_meta(view->own_meta, meta);
+	bool shown_already = view->own && view->own->row.join == join->number;
+	if (!view->key && !view->own)
+		see(engine, message, view);
+	else if (!view->key) /* it has lost its key */
+		absent(engine, message, view);
 	else if (same && shown_already)
 		stage_rowless(engine, message, message->post->instance);
 	else if (same)
-		take_place(engine, message, shown, join);
+		take_place(engine, message, view, join);
 	else
-		show(engine, message, shown, join, meta);
+		show(engine, message, view, join, meta);
 	json_object_put(meta);
 }
 
@@ -347,7 +347,7 @@ presence_run(struct engine *engine, struct message *message)
 	struct instance *instance = message->post->instance;
 	const struct join *join = post_join(message);
 	bool comes = message->post->kind == POST_PRESENT;
-	struct shown shown = {
+	struct view view = {
 		.instance = instance,
 		.join = json_object_get_int64(json_object_object_get(message->payload, "join")),
 		.state = json_object_new_object(),
@@ -357,15 +357,15 @@ presence_run(struct engine *engine, struct message *message)
 	} else if (comes && !join) { /* it has ended before it was shown */
 		stage_rowless(engine, message, instance);
 	} else {
-		shown.key = comes ? key_of(engine, join) : NULL;
-		if (store_scan_presences(engine->store, instance->row.id, shown_row, &shown) != STORE_OK)
+		view.key = comes ? key_of(engine, join) : NULL;
+		if (store_scan_presences(engine->store, instance->row.id, view_row, &view) != STORE_OK)
 			message_answer(engine, message, OUTCOME_FAILED);
 		else if (comes)
-			present(engine, message, &shown, join);
+			present(engine, message, &view, join);
 		else
-			absent(engine, message, &shown);
+			absent(engine, message, &view);
 	}
-	shown_release(&shown);
+	view_release(&view);
 }
 
 enum store_status

@@ -26,7 +26,7 @@ record_set(const char **field, const char *text)
 }
 
 /* Every text of a row, once. */
-enum { TEXTS = 7 };
+enum { TEXTS = 9 };
 
 static void
 texts_of(struct store_record *row, const char **texts[TEXTS])
@@ -38,6 +38,8 @@ texts_of(struct store_record *row, const char **texts[TEXTS])
 	texts[4] = &row->events;
 	texts[5] = &row->state;
 	texts[6] = &row->detail;
+	texts[7] = &row->told;
+	texts[8] = &row->built;
 }
 
 struct record *
@@ -74,10 +76,8 @@ record_free(struct record *record)
 	free(record);
 }
 
-const char *
-record_state(const struct record *record)
+const struct store_record *
+record_shown(const struct record *record)
 {
-	if (record->row.state || !record->state_of)
-		return record->row.state;
-	return record->state_of->row.state;
+	return record->state_of ? &record->state_of->row : &record->row;
 }

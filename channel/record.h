@@ -9,7 +9,7 @@
 struct record {
 	struct store_record row; /* its texts are owned */
 	char *topic;             /* owned */
-	struct record *state_of; /* the record that carries the state in this one's stead; owned; or NULL */
+	struct record *state_of; /* the record that carries what this one shows; owned; NULL: itself */
 	int users;
 };
 
@@ -20,8 +20,8 @@ record_is_public(enum store_kind kind)
 	return kind == STORE_EVENT || kind == STORE_PRESENCE;
 }
 
-/* record_state - the full state that a JOIN or REFRESH tells, or NULL; borrowed */
-const char *record_state(const struct record *record);
+/* record_shown - the row with the state, or the message built of it, that this one tells; borrowed */
+const struct store_record *record_shown(const struct record *record);
 
 /* record_new - empty, with one user */
 struct record *record_new(enum store_kind kind);

@@ -93,6 +93,8 @@ run_callback(struct engine *engine, struct run *run, run_fn *callback)
 		seance_crash(&run->call, "it has killed the program before");
 	else
 		status = call_outcome(&run->call, callback(run));
+	if (status == SEANCE_OK && run->instance && !show_change(&run->call, run->instance))
+		status = SEANCE_CRASHED;
 	engine->hooks.run_end(engine->hooks.context, slot);
 	engine_lock(engine);
 	if (run->instance)
@@ -114,7 +116,7 @@ state_fits(struct engine *engine, struct instance *instance)
 {
 	size_t limit = engine->limits.state_bytes;
 	size_t len;
-	if (instance->state_bytes + instance->log_bytes + instance->edit.operations_len <= limit)
+	if (instance->state_bytes + instance->log_bytes + instance->edit.operations.len <= limit)
 		return true;
 	json_text(instance->edit.document, &len);
 	return len <= limit;

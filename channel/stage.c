@@ -26,6 +26,7 @@ staged_release(struct staged *staged)
 	effects_release(&staged->effects);
 	free(staged->refused);
 	presence_change_free(staged->presence);
+	free(staged->birth);
 }
 
 /*
@@ -96,6 +97,14 @@ is_near(const struct engine *engine, const struct record *known)
 	return !known->row.number || engine->last - known->row.number <= state_rows(engine) / 2;
 }
 
+static void
+set_state(struct engine *engine, struct record *record, struct instance *instance)
+{
+	record_take(&record->row.state, show_text(instance));
+	if (!instance->channel->encode)
+		instance_reckon(engine, instance, strlen(record->row.state));
+}
+
 /*
  * The full state goes into the row, as text; a large one only if no earlier row of the same revision,
  * a near one, has it already.
@@ -105,22 +114,24 @@ stage_state(struct engine *engine, struct staged *staged, struct instance *insta
 {
 	struct record *known = instance->state_record;
 	if (known && known->row.revision == instance->revision && is_near(engine, known)) {
-		if (strlen(known->row.state) <= STATE_SMALL)
-			record_set(&staged->record->row.state, known->row.state);
+		const char *shown = known->row.built ? known->row.built : known->row.state;
+		if (strlen(shown) <= STATE_SMALL)
+			record_set(known->row.built ? &staged->record->row.built : &staged->record->row.state,
+			           shown);
 		else
 			staged->record->state_of = record_use(known);
 		return;
 	}
-	size_t len;
-	const char *text = json_text(instance->edit.document, &len);
-	record_set(&staged->record->row.state, text);
-	instance_reckon(engine, instance, len);
+	if (instance->built)
+		record_set(&staged->record->row.built, instance->built);
+	else
+		set_state(engine, staged->record, instance);
 	record_free(known);
 	instance->state_record = record_use(staged->record);
 }
 
-static int64_t
-next_version(const struct instance *instance)
+int64_t
+instance_next_version(const struct instance *instance)
 {
 	unsigned max = instance->channel->max_version;
 	if (max == 0)
@@ -129,13 +140,28 @@ next_version(const struct instance *instance)
 }
 
 static char *
-operations_text(const struct patch_edit *edit)
+operations_text(const struct buffer *operations)
 {
-	char *text = memory_alloc(edit->operations_len + 3);
+	char *text = memory_alloc(operations->len + 3);
 	text[0] = '[';
-	memcpy(text + 1, edit->operations, edit->operations_len);
-	memcpy(text + 1 + edit->operations_len, "]", 2);
+	if (operations->len > 0)
+		memcpy(text + 1, operations->at, operations->len);
+	memcpy(text + 1 + operations->len, "]", 2);
 	return text;
+}
+
+/* What clients are told of the change, where that is not the operations as they are. */
+static void
+stage_told(struct record *record, const struct patch_edit *edit, const struct shown *shown)
+{
+	if (shown->update)
+		record_set(&record->row.built, shown->update);
+	else if (shown->full)
+		record_set(&record->row.state, shown->full);
+	else if (shown->told)
+		record_set(&record->row.told, shown->told);
+	else if (edit->otherwise)
+		record_take(&record->row.told, operations_text(&edit->told));
 }
 
 /* join is the one that it came from, or that the private instance belongs to; or NULL. */
@@ -144,10 +170,12 @@ stage_event(struct engine *engine, struct message *message, struct instance *ins
             struct seance_call *call)
 {
 	instance->revision++;
-	instance->version = next_version(instance);
+	instance->version = instance_next_version(instance);
 	struct staged *staged = stage(engine, message, STORE_EVENT, instance, join ? join->join_ref : NULL);
-	record_take(&staged->record->row.operations, operations_text(&instance->edit));
+	record_take(&staged->record->row.operations, operations_text(&instance->edit.operations));
+	stage_told(staged->record, &instance->edit, &call->shown);
 	patch_edit_accept(&instance->edit);
+	show_take(instance, &call->shown);
 	stage_events(staged, call);
 	stage_effects(staged, call);
 	if (join)
@@ -179,6 +207,15 @@ join_detail(const struct join *replaced)
 	return detail;
 }
 
+/* What is stored at first is the state itself, whatever clients are shown. */
+static void
+stage_birth(struct staged *staged, const struct instance *instance)
+{
+	const char *told = staged->record->row.state;
+	bool other = !told || show_is_other(instance);
+	staged->birth = memory_strdup(other ? json_text(instance->edit.document, NULL) : told);
+}
+
 void
 stage_join(struct engine *engine, struct message *message, struct instance *instance,
            struct seance_call *call)
@@ -188,6 +225,8 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	staged->ends = replaced;
 	staged->join = join_new(message->socket, message->topic, message->join_ref, instance);
 	stage_state(engine, staged, instance);
+	if (!instance->row.id)
+		stage_birth(staged, instance);
 	stage_detail(staged, join_detail(replaced));
 	stage_events(staged, call);
 	stage_effects(staged, call);

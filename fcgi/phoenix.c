@@ -239,7 +239,9 @@ add_patch(struct buffer *out, int format, const struct record *record, const cha
 	buffer_add_text(out, "{\"");
 	buffer_add_text(out, words->operations);
 	buffer_add_text(out, "\":");
-	buffer_add_text(out, record->row.operations ? record->row.operations : "[]");
+	buffer_add_text(out, record->row.told         ? record->row.told
+	                     : record->row.operations ? record->row.operations
+	                                              : "[]");
 	buffer_add_text(out, ",\"version\":");
 	buffer_add_number(out, record->row.version);
 	buffer_add_char(out, '}');
@@ -247,10 +249,27 @@ add_patch(struct buffer *out, int format, const struct record *record, const cha
 	return 1;
 }
 
+/* The author's own message in place of a state or a patch. */
+static int
+add_built(struct buffer *out, int format, const struct record *record, const char *join_ref,
+          const char *text)
+{
+	json_object *built = json_read(text);
+	const char *event = json_object_get_string(json_object_object_get(built, "event"));
+	struct frame frame = frame_begin(out, format, join_ref, "null", record->topic, event);
+	add_value(out, json_object_object_get(built, "payload"));
+	frame_end(&frame);
+	json_object_put(built);
+	return 1;
+}
+
 static int
 add_state(struct buffer *out, int format, const struct record *record, const char *join_ref)
 {
-	const char *state = record_state(record);
+	const struct store_record *shown = record_shown(record);
+	const char *state = shown->state;
+	if (shown->built)
+		return add_built(out, format, record, join_ref, shown->built);
 	struct frame frame =
 		frame_begin(out, format, join_ref, "null", record->topic, vocabulary_of(format)->change);
 	buffer_add_text(out, "{\"state\":");
@@ -260,6 +279,14 @@ add_state(struct buffer *out, int format, const struct record *record, const cha
 	buffer_add_char(out, '}');
 	frame_end(&frame);
 	return 1;
+}
+
+static int
+add_change(struct buffer *out, int format, const struct record *record, const char *join_ref)
+{
+	if (record->row.built || record->row.state)
+		return add_state(out, format, record, join_ref);
+	return add_patch(out, format, record, join_ref);
 }
 
 static int
@@ -357,7 +384,8 @@ phoenix_commit(struct buffer *out, int format, const struct record *record, bool
 	const char *join_ref = join_ref_for(record, own);
 	switch (record->row.kind) {
 	case STORE_EVENT:
-		return add_events(out, format, record, join_ref, own) + add_patch(out, format, record, join_ref);
+		return add_events(out, format, record, join_ref, own) +
+		       add_change(out, format, record, join_ref);
 	case STORE_JOIN:
 		return add_join(out, format, record, join_ref);
 	case STORE_LEAVE:

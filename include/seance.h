@@ -62,6 +62,13 @@ enum seance_scope {
 	SEANCE_SHARED,  /* one state per topic, kept in the database */
 };
 
+/* How clients are told of a state and its changes. */
+enum seance_message_builder {
+	SEANCE_PATCHES,      /* the full state at a join, then patches */
+	SEANCE_FULL_STATE,   /* the full state at a join and at every change */
+	SEANCE_OWN_MESSAGES, /* what new_state_message and update_state_message make */
+};
+
 /* One run of a callback; valid until it returns. */
 struct seance_call;
 
@@ -83,6 +90,15 @@ struct seance_channel {
 	 */
 	const char *state_key;
 	const char *state_version_key;
+
+	/*
+	 * Names of members of objects, at every depth, that clients do not see, neither in states nor in patches; an
+	 * edit that only they would show is an empty patch.  Ends with NULL.  NULL: "__meta__"; for none an array
+	 * that begins with NULL.
+	 */
+	const char *const *ignore_keys;
+
+	enum seance_message_builder message_builder;
 
 	/*
 	 * Shared scope: seconds without anybody joined, and without a change, after which the instance and its
@@ -152,6 +168,33 @@ struct seance_channel {
 	 */
 	enum seance_status (*handle_message)(struct seance_call *call, json_object *message,
 	                                     json_object *state);
+
+	/*
+	 * encode - the public face of a state: all that clients see
+	 *
+	 * Has no other effect.  Called after each callback that changed the state, and when a stored state is first
+	 * shown: the old and the new face are compared, so an event costs O(both faces).  ignore_keys holds for
+	 * the face, too.
+	 *
+	 * state     Borrowed, to read.
+	 * Returns   Taken.  May share parts with the state by reference.  seance_crash: the callback has crashed.
+	 * NULL      clients see the state itself.
+	 */
+	json_object *(*encode)(struct seance_call *call, json_object *state);
+
+	/*
+	 * new_state_message, update_state_message - messages of your own, with SEANCE_OWN_MESSAGES: at a join or
+	 * refresh, and at every change
+	 *
+	 * event       Set to the name of the message's event, plain text, borrowed at once.
+	 * state       Borrowed: its face.
+	 * operations  Borrowed: the patch that would be told.
+	 * Returns     Taken: the payload.
+	 */
+	json_object *(*new_state_message)(struct seance_call *call, const char **event, json_object *state,
+	                                  int64_t version);
+	json_object *(*update_state_message)(struct seance_call *call, const char **event,
+	                                     json_object *state, json_object *operations, int64_t version);
 
 	/*
 	 * join - a client has joined; after it has been told the state

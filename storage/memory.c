@@ -74,7 +74,8 @@ static const size_t record_texts[] = {
 	offsetof(struct store_record, ref),    offsetof(struct store_record, join_ref),
 	offsetof(struct store_record, event),  offsetof(struct store_record, operations),
 	offsetof(struct store_record, events), offsetof(struct store_record, state),
-	offsetof(struct store_record, detail),
+	offsetof(struct store_record, detail), offsetof(struct store_record, told),
+	offsetof(struct store_record, built),
 };
 static const size_t instance_texts[] = {
 	offsetof(struct state_row, instance.topic),

@@ -49,10 +49,12 @@ CREATE TABLE log (
 	ref        TEXT,
 	join_ref   TEXT,
 	event      TEXT,
-	operations TEXT,     -- RFC 6902
+	operations TEXT,     -- RFC 6902: what became of the state
 	events     TEXT,     -- sent to clients
-	state      TEXT,     -- as told in a join or a refresh
-	detail     TEXT
+	state      TEXT,     -- the full state as it was told: in a join, a refresh, or in place of a patch
+	detail     TEXT,
+	told       TEXT,     -- RFC 6902: told instead of operations, which have what clients are not to see
+	built      TEXT      -- {"event", "payload"}: the channel's own message, told instead of patch or state
 );
 
 CREATE TABLE sockets (

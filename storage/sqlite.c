@@ -29,7 +29,7 @@
 
 #define RECORD                                                                                      \
 	"number, previous, instance, revision, version, kind, socket, message, time_ms, ref, join_ref," \
-	" event, operations, events, state, detail"
+	" event, operations, events, state, detail, told, built"
 #define INSTANCE \
 	"id, topic, shared, revision, version, last_commit, state_revision, state_version, epoch, schema"
 #define SOCKET    "id, token, address, format, assigns, connected_ms"
@@ -106,7 +106,7 @@ static const char *const statement_sql[STATEMENTS] = {
 	[DATA_VERSION] = "PRAGMA data_version", /* moves when another connection commits */
 
 	[LOG_APPEND] = "INSERT INTO log (" RECORD ")"
-				   " VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+				   " VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[LOG_ENDS] = "SELECT (SELECT min(number) FROM log), (SELECT max(number) FROM log)",
 	[LOG_SCAN] = "SELECT " RECORD " FROM log WHERE number > ? AND number <= ? ORDER BY number",
 	[LOG_SCAN_BACK] = "SELECT " RECORD " FROM log ORDER BY number DESC",
@@ -213,7 +213,9 @@ static const char *const migrations[SCHEMA_VERSION] = {
 		  /* a socket's assigns were those of all its joins */
 		  "UPDATE joins SET assigns = (SELECT assigns FROM sockets WHERE id = socket);"
 		  "PRAGMA user_version = 2;",
-	[2] = "CREATE TABLE subscriptions ("
+	[2] = "ALTER TABLE log ADD COLUMN told TEXT;"
+		  "ALTER TABLE log ADD COLUMN built TEXT;"
+		  "CREATE TABLE subscriptions ("
 		  "instance INTEGER NOT NULL, "
 		  "topic TEXT NOT NULL, "
 		  "position INTEGER NOT NULL, "
@@ -484,6 +486,8 @@ take_record(struct columns *columns)
 	record.events = take_text(columns);
 	record.state = take_text(columns);
 	record.detail = take_text(columns);
+	record.told = take_text(columns);
+	record.built = take_text(columns);
 	return record;
 }
 
@@ -757,6 +761,8 @@ sqlite_append(struct store *store, struct store_record *record)
 	put_text(&call, record->events);
 	put_text(&call, record->state);
 	put_text(&call, record->detail);
+	put_text(&call, record->told);
+	put_text(&call, record->built);
 	return run_insert(&call, &record->number);
 }
 

@@ -40,9 +40,9 @@ enum store_kind {
 	STORE_EVENT = 1, /* an event was handled: revision + 1 */
 	STORE_JOIN,      /* a join; with the state it was answered with, or its failure in detail */
 	STORE_LEAVE,
-	STORE_REFRESH, /* the full state was asked for */
-	STORE_CRASH,   /* a callback crashed: its join has ended */
-	STORE_PRESENCE, /* somebody has come or gone; told to all that are joined */
+	STORE_REFRESH,        /* the full state was asked for */
+	STORE_CRASH,          /* a callback crashed: its join has ended */
+	STORE_PRESENCE,       /* somebody has come or gone; told to all that are joined */
 	STORE_PRESENCE_STATE, /* who is there; told to the cause alone */
 };
 
@@ -62,8 +62,10 @@ struct store_record {
 	const char *event;      /* its name; plain text */
 	const char *operations; /* array of RFC 6902 operations; NULL when the state did not change */
 	const char *events;     /* array of events sent; NULL: none */
-	const char *state;      /* the full state as told (JOIN, REFRESH) */
+	const char *state;      /* the full state as told (JOIN, REFRESH; an EVENT instead of operations) */
 	const char *detail;     /* what else the outcome needs */
+	const char *told;       /* what was told instead of operations; NULL: operations */
+	const char *built; /* {"event", "payload"} that was told instead of operations or state; or NULL */
 };
 
 /* An instance without its state. */

@@ -36,8 +36,8 @@ describe("as recorded", () => {
 });
 
 describe("otherwise than recorded, on purpose", () => {
-  for (const { name, why, ours, later, slow } of differences) {
-    const skip = later ? `comes with: ${later}` : slow && !bySlow ? `takes ${slow}; SEANCE_TEST_SLOW=1 runs it` : false;
+  for (const { name, why, ours, slow } of differences) {
+    const skip = slow && !bySlow ? `takes ${slow}; SEANCE_TEST_SLOW=1 runs it` : false;
     it(`${name}${why && ` — ${why}`}`, { skip }, () => replay(parseCase(name, ours), url(), { patienceMs: slow ? 90000 : 5000, broadcast: system.broadcast }));
   }
 });

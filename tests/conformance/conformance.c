@@ -4,7 +4,7 @@
  * tests/recordings/README.md has the table of topics, states and events.  Whole new states are
  * handed over (seance_set_state) where the reference did so; board and biglist use edits.
  *
- * To come with builders and resuming: todosfull:*, face:*, guarded:*, draft:*.
+ * To come with resuming: guarded:*, draft:*.
  */
 #include <math.h>
 #include <signal.h>
@@ -125,6 +125,16 @@ todos_message(struct seance_call *call, json_object *message, json_object *state
 
 static const struct seance_channel todos = {
 	.topic = "todos:*",
+	.init = todos_init,
+	.handle_event = todos_event,
+	.handle_message = todos_message,
+};
+
+/* --- todosfull:*: the same, with the full state at every change --- */
+
+static const struct seance_channel todosfull = {
+	.topic = "todosfull:*",
+	.message_builder = SEANCE_FULL_STATE,
 	.init = todos_init,
 	.handle_event = todos_event,
 	.handle_message = todos_message,
@@ -599,6 +609,42 @@ static const struct seance_channel room = {
 	.handle_event = room_event,
 };
 
+/* --- face:* --- */
+
+static enum seance_status
+face_init(struct seance_call *call, const char *topic, json_object *payload)
+{
+	UNUSED(topic);
+	UNUSED(payload);
+	return seance_set_state(call, seance_json("{\"public\":0,\"private\":0}"));
+}
+
+static json_object *
+face_encode(struct seance_call *call, json_object *state)
+{
+	UNUSED(call);
+	return object_with("public", json_object_get(get(state, "public")));
+}
+
+static enum seance_status
+face_event(struct seance_call *call, const char *event, json_object *payload, json_object *state)
+{
+	UNUSED(payload);
+	if (strcmp(event, "both") != 0 && strcmp(event, "hidden") != 0)
+		return crash_event(call, event);
+	if (strcmp(event, "both") == 0)
+		seance_replace(call, json_object_new_int64(get_int(state, "public") + 1), "/public");
+	return seance_replace(call, json_object_new_int64(get_int(state, "private") + 1), "/private");
+}
+
+static const struct seance_channel face = {
+	.topic = "face:*",
+	.scope = SEANCE_SHARED,
+	.init = face_init,
+	.handle_event = face_event,
+	.encode = face_encode,
+};
+
 /* --- the socket --- */
 
 static enum seance_status
@@ -613,5 +659,6 @@ on_connect(struct seance_call *call, json_object *params)
 	return SEANCE_OK;
 }
 
-SEANCE_MAIN_CONNECT(on_connect, &todos, &foo, &authorized, &authmap, &bad_init, &bad_init_map, &crash,
-                    &counter, &big, &biglist, &any, &board, &shared, &timer, &room)
+SEANCE_MAIN_CONNECT(on_connect, &todos, &todosfull, &foo, &authorized, &authmap, &bad_init,
+                    &bad_init_map, &crash, &counter, &big, &biglist, &any, &board, &shared, &timer,
+                    &room, &face)

@@ -11,11 +11,11 @@ static void
 check_written(const struct patch_edit *edit, json_object *before)
 {
 	json_object *copy = json_copy(before), *operations = NULL;
-	size_t len = edit->operations_len + 2;
+	size_t len = edit->operations.len + 2;
 	char *text = malloc(len);
 
 	text[0] = '[';
-	memcpy(text + 1, edit->operations, edit->operations_len);
+	memcpy(text + 1, edit->operations.at, edit->operations.len);
 	text[len - 1] = ']';
 	must(json_parse(text, len, &operations, NULL));
 	must(patch_apply(&copy, operations) && json_equal(copy, edit->document));
@@ -30,12 +30,12 @@ run_verbs(struct fuzz_bytes *in, struct patch_edit *edit)
 {
 	for (int i = 0; i < 32 && in->left > 0 && !fuzz_is_large(edit->document); i++) {
 		json_object *before = json_copy(edit->document);
-		size_t len = edit->operations_len;
+		size_t len = edit->operations.len;
 
 		if (fuzz_verb(in, edit))
-			must(edit->operations_len > len);
+			must(edit->operations.len > len);
 		else
-			must(edit->operations_len == len && json_equal(edit->document, before));
+			must(edit->operations.len == len && json_equal(edit->document, before));
 		json_object_put(before);
 	}
 	must(json_unfit(edit->document, JSON_DEPTH_STATE) == NULL);
@@ -59,7 +59,7 @@ FUZZ_TARGET(patch)
 			json_object_put(before);
 			before = json_copy(edit.document);
 		}
-		must(edit.operations_len == 0);
+		must(edit.operations.len == 0);
 		if (fuzz_is_large(before))
 			break;
 	}

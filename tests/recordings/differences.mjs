@@ -3,7 +3,6 @@
  *
  * Each entry: the case's name in websocket.txt, why, and one of
  *   ours    the whole case as it goes here, in the same format
- *   later   no frames: the ability comes with a later part of the work
  *
  * A line BROADCAST TOPIC JSON in ours is a message from outside.
  *
@@ -146,8 +145,6 @@ S ["1","1","counter:a","phx_reply",{"response":{},"status":"ok"}]
 S ["1",null,"counter:a","seance:change",{"state":{"count":0},"version":0}]
 S [close code=1001]`,
   },
-  { name: "event, no reply (full-state builder)", why: "", later: "message builder" },
-  { name: "event with reply (full-state builder)", why: "", later: "message builder" },
   {
     name: "PubSub broadcast -> handle_message (sent from outside, GET /todo_added?description=And+another+one)",
     why: "the message from outside is broadcast by our own command line",
@@ -168,6 +165,19 @@ S ["1",null,"todos:all","seance:patch",{"operations":[{"op":"replace","path":"/t
 
 /* What the reference has not, in the same format. */
 export const additions = [
+  {
+    name: "encode: the private part is never shown, an event that changes only that is an empty patch",
+    ours: raw`
+C ["1","1","face:a","phx_join",{}]
+S ["1","1","face:a","phx_reply",{"response":{},"status":"ok"}]
+S ["1",null,"face:a","seance:change",{"state":{"public":0},"version":0}]
+C ["1","2","face:a","seance:event:hidden",{}]
+S ["1",null,"face:a","seance:patch",{"operations":[],"version":1}]
+C ["1","3","face:a","seance:event:both",{}]
+S ["1",null,"face:a","seance:patch",{"operations":[{"op":"replace","path":"/public","value":1}],"version":2}]
+C ["1","4","face:a","seance:refresh",{}]
+S ["1",null,"face:a","seance:change",{"state":{"public":1},"version":2}]`,
+  },
   {
     name: "a refused event: a reply with the reason, the state as it was",
     ours: raw`

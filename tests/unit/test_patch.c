@@ -4,6 +4,7 @@
  * SEED=number (or the first argument) repeats the random part of a run.
  */
 #define _GNU_SOURCE
+#include "../../channel/face.h"
 #include "../../channel/json.h"
 #include "../../channel/patch.h"
 #include "../../channel/pointer.h"
@@ -177,27 +178,29 @@ test_written(void)
 	struct patch_edit edit;
 
 	patch_edit_init(&edit, parse("{\"a\":[1],\"b\":2}"));
-	ok(strcmp(edit.operations, "") == 0, "no operations yet");
+	ok(strcmp(buffer_text(&edit.operations), "") == 0, "no operations yet");
 	ok(patch_add(&edit, "/a/-", parse("{\"x\":\"/\"}")), "add");
 	ok(patch_replace(&edit, "/a/1/x", NULL), "replace");
 	ok(!patch_replace(&edit, "/nothing", json_object_new_int(1)), "what fails is not written");
 	ok(patch_move(&edit, "/a/1", "/\"\\\n\x01~1"), "move");
 	ok(patch_copy(&edit, "/a", "/c"), "copy");
 	ok(patch_remove(&edit, "/b"), "remove");
-	ok(strcmp(edit.operations,
+	ok(strcmp(buffer_text(&edit.operations),
 	          "{\"op\":\"add\",\"path\":\"/a/-\",\"value\":{\"x\":\"/\"}},"
 	          "{\"op\":\"replace\",\"path\":\"/a/1/x\",\"value\":null},"
-	          "{\"op\":\"move\",\"from\":\"/a/1\",\"path\":\"/\\\"\\\\\\u000a\\u0001~1\"},"
+	          "{\"op\":\"move\",\"from\":\"/a/1\",\"path\":\"/\\\"\\\\\\n\\u0001~1\"},"
 	          "{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/c\"},"
 	          "{\"op\":\"remove\",\"path\":\"/b\"}") == 0 &&
-	       strlen(edit.operations) == edit.operations_len,
+	       strlen(buffer_text(&edit.operations)) == edit.operations.len,
 	   "the operations as text");
 	ok(is(edit.document, "{\"a\":[1],\"\\\"\\\\\\n\\u0001/\":{\"x\":null},\"c\":[1]}"), "the document");
 	patch_edit_undo(&edit);
-	ok(is(edit.document, "{\"a\":[1],\"b\":2}") && strcmp(edit.operations, "") == 0, "undone");
+	ok(is(edit.document, "{\"a\":[1],\"b\":2}") && strcmp(buffer_text(&edit.operations), "") == 0,
+	   "undone");
 	ok(patch_remove(&edit, "/b"), "and again");
 	patch_edit_accept(&edit);
-	ok(edit.operations_len == 0 && strcmp(edit.operations, "") == 0, "accepting empties the operations");
+	ok(edit.operations.len == 0 && strcmp(buffer_text(&edit.operations), "") == 0,
+	   "accepting empties the operations");
 	patch_edit_undo(&edit);
 	ok(is(edit.document, "{\"a\":[1]}"), "and keeps the document");
 	patch_edit_release(&edit);
@@ -281,8 +284,8 @@ test_depth_of_frames(void)
 
 	patch_edit_init(&edit, NULL);
 	ok(patch_add(&edit, "", nested(JSON_DEPTH_STATE)), "the deepest state");
-	len =
-		asprintf(&text, "[null,null,\"t\",\"e\",{\"operations\":[%s],\"version\":1}]", edit.operations);
+	len = asprintf(&text, "[null,null,\"t\",\"e\",{\"operations\":[%s],\"version\":1}]",
+	               buffer_text(&edit.operations));
 	ok(json_parse(text, (size_t)len, &frame, NULL), "its frame can be parsed");
 	json_object_put(frame);
 	free(text);
@@ -298,11 +301,11 @@ test_become(void)
 	patch_edit_init(&edit, parse("{\"a\":[1,3],\"b\":{\"c\":1}}"));
 	ok(patch_become(&edit, json_object_get(state)), "becomes another state");
 	ok(json_equal(edit.document, state), "is it");
-	ok(strcmp(edit.operations, "{\"op\":\"add\",\"path\":\"/a/1\",\"value\":2},"
-	                           "{\"op\":\"replace\",\"path\":\"/b/c\",\"value\":2}") == 0,
+	ok(strcmp(buffer_text(&edit.operations), "{\"op\":\"add\",\"path\":\"/a/1\",\"value\":2},"
+	                                         "{\"op\":\"replace\",\"path\":\"/b/c\",\"value\":2}") == 0,
 	   "by the fewest operations");
 	patch_edit_accept(&edit);
-	ok(patch_become(&edit, state) && edit.operations_len == 0, "the same again is no operation");
+	ok(patch_become(&edit, state) && edit.operations.len == 0, "the same again is no operation");
 	patch_become(&edit, parse("{\"old\":{\"a\":1}}"));
 	patch_edit_accept(&edit);
 	state = parse("{\"old\":{}}");
@@ -317,6 +320,66 @@ test_become(void)
 	patch_edit_undo(&edit);
 	ok(is(edit.document, "{\"a\":[1,2,3],\"b\":{\"c\":2}}"), "undone");
 	patch_edit_release(&edit);
+}
+
+/* ---- What is told of members that are hidden ---- */
+
+static const char *const hidden[] = {"__meta__", "x", NULL};
+
+/* One verb's telling; NULL: as it is written. */
+static void
+tells(const char *name, const char *before, const char *operations, const char *expected)
+{
+	json_object *patch = parse(operations);
+	struct patch_edit edit;
+
+	patch_edit_init(&edit, parse(before));
+	edit.hidden = hidden;
+	bool done = patch_run(&edit, patch);
+	bool same = expected == NULL ? !edit.otherwise
+	                             : edit.otherwise && strcmp(buffer_text(&edit.told), expected) == 0;
+	if (!ok(done && same, "told: %s", name))
+		printf("# %s\n", buffer_text(&edit.told));
+	patch_edit_release(&edit);
+	json_object_put(patch);
+}
+
+static void
+test_told(void)
+{
+	const char *before = "{\"a\":{\"__meta__\":{\"n\":1},\"b\":[1,{\"x\":2}]},\"x\":[1,2],\"c\":3}";
+
+	tells("nothing is hidden", before, "[{\"op\":\"add\",\"path\":\"/a/b/0\",\"value\":[1]}]", NULL);
+	tells("below a hidden member: nothing", before,
+	      "[{\"op\":\"replace\",\"path\":\"/a/__meta__/n\",\"value\":5}]", "");
+	tells(
+		"a hidden member comes and goes: nothing", before,
+		"[{\"op\":\"add\",\"path\":\"/a/b/1/__meta__\",\"value\":5},{\"op\":\"remove\",\"path\":\"/x\"}]",
+		"");
+	tells("a value that holds one", before,
+	      "[{\"op\":\"replace\",\"path\":\"/c\",\"value\":{\"x\":1,\"y\":[{\"x\":0,\"z\":2}]}}]",
+	      "{\"op\":\"replace\",\"path\":\"/c\",\"value\":{\"y\":[{\"z\":2}]}}");
+	tells("what came before and after is told", before,
+	      "[{\"op\":\"remove\",\"path\":\"/c\"},{\"op\":\"remove\",\"path\":\"/x/0\"},"
+	      "{\"op\":\"add\",\"path\":\"/d\",\"value\":1}]",
+	      "{\"op\":\"remove\",\"path\":\"/c\"},{\"op\":\"add\",\"path\":\"/d\",\"value\":1}");
+	tells("moved out: added", before, "[{\"op\":\"move\",\"from\":\"/x/1\",\"path\":\"/d\"}]",
+	      "{\"op\":\"add\",\"path\":\"/d\",\"value\":2}");
+	tells("moved in: removed", before, "[{\"op\":\"move\",\"from\":\"/a/b/0\",\"path\":\"/x/0\"}]",
+	      "{\"op\":\"remove\",\"path\":\"/a/b/0\"}");
+	tells("moved from one to another: nothing", before,
+	      "[{\"op\":\"move\",\"from\":\"/x\",\"path\":\"/a/__meta__/x\"}]", "");
+	tells("moved where nothing is hidden", before,
+	      "[{\"op\":\"move\",\"from\":\"/a/b/1\",\"path\":\"/d\"}]", NULL);
+	tells("moved to where its parent was", before,
+	      "[{\"op\":\"move\",\"from\":\"/x/0\",\"path\":\"/x\"}]", "");
+	tells("a part in place of the whole", before,
+	      "[{\"op\":\"move\",\"from\":\"/a/__meta__\",\"path\":\"\"}]",
+	      "{\"op\":\"add\",\"path\":\"\",\"value\":{\"n\":1}}");
+	tells("copied out: added", before, "[{\"op\":\"copy\",\"from\":\"/x\",\"path\":\"/d\"}]",
+	      "{\"op\":\"add\",\"path\":\"/d\",\"value\":[1,2]}");
+	tells("copied in: nothing", before, "[{\"op\":\"copy\",\"from\":\"/c\",\"path\":\"/x/-\"}]", "");
+	tells("an array has no names", "[[1]]", "[{\"op\":\"add\",\"path\":\"/0/-\",\"value\":1}]", NULL);
 }
 
 /* ---- At random ---- */
@@ -384,20 +447,28 @@ random_verb(struct patch_edit *edit)
 	return done;
 }
 
-/* Do the written operations make the same of the original? */
+/* Do these operations make one value of the other?  from is taken. */
 static bool
-is_written(json_object *original, struct patch_edit *edit)
+leads(json_object *from, struct buffer *written, json_object *to)
 {
-	json_object *document = json_copy(original), *operations = NULL;
+	json_object *operations = NULL;
 	char *text = NULL;
-	int len = asprintf(&text, "[%s]", edit->operations);
-	bool same = json_parse(text, (size_t)len, &operations, NULL) && patch_apply(&document, operations) &&
-	            json_equal(document, edit->document);
+	int len = asprintf(&text, "[%s]", buffer_text(written));
+	bool same = json_parse(text, (size_t)len, &operations, NULL) && patch_apply(&from, operations) &&
+	            json_equal(from, to);
 
-	json_object_put(document);
+	if (!same)
+		printf("# %s\n", text);
+	json_object_put(from);
 	json_object_put(operations);
 	free(text);
 	return same;
+}
+
+static bool
+is_written(json_object *original, struct patch_edit *edit)
+{
+	return leads(json_copy(original), &edit->operations, edit->document);
 }
 
 /* A value that shares parts with the document; taken. */
@@ -409,6 +480,70 @@ becomes(struct patch_edit *edit, json_object *value)
 
 	json_object_put(wanted);
 	return done;
+}
+
+/* Does a value of these operations hold what is hidden? */
+static bool
+tells_hidden(struct buffer *told, const char *const *names)
+{
+	json_object *operations = NULL, *value;
+	char *text = NULL;
+	int len = asprintf(&text, "[%s]", buffer_text(told));
+	bool found = !json_parse(text, (size_t)len, &operations, NULL);
+
+	for (size_t i = 0; !found && i < json_object_array_length(operations); i++)
+		found = json_object_object_get_ex(json_object_array_get_idx(operations, i), "value", &value) &&
+		        face_hides(value, names);
+	json_object_put(operations);
+	free(text);
+	return found;
+}
+
+/* What is told leads from face to face, and says nothing of what is hidden. */
+static bool
+is_told(json_object *original, struct patch_edit *edit)
+{
+	struct buffer *told = edit->otherwise ? &edit->told : &edit->operations;
+	json_object *face = face_of(edit->document, edit->hidden);
+	bool same = !face_hides(face, edit->hidden) && leads(face_of(original, edit->hidden), told, face) &&
+	            !tells_hidden(told, edit->hidden);
+
+	json_object_put(face);
+	return same;
+}
+
+static void
+test_told_random(void)
+{
+	static const char *const lists[][4] = {{NULL},
+	                                       {"id", NULL},
+	                                       {"id", "a/b", "~1", NULL},
+	                                       {"", "0", "-", NULL},
+	                                       {"list", "name", "b", NULL}};
+	unsigned otherwise = 0, wrong = 0;
+
+	for (unsigned i = 0; i < 10000 && wrong == 0; i++) {
+		json_object *document = random_value(5), *original;
+		struct patch_edit edit;
+
+		patch_edit_init(&edit, document);
+		edit.hidden = lists[random_below(5)];
+		original = json_copy(document);
+		for (unsigned rounds = random_below(3) + 1; rounds > 0; rounds--) {
+			for (unsigned verbs = random_below(12); verbs > 0; verbs--)
+				random_verb(&edit);
+			if (random_below(4) == 0)
+				wrong += !becomes(&edit, random_like(edit.document, 3, 30));
+			wrong += !is_told(original, &edit);
+		}
+		otherwise += edit.otherwise;
+		patch_edit_undo(&edit);
+		wrong += !json_equal(edit.document, original) || edit.otherwise || edit.told.len > 0;
+		patch_edit_release(&edit);
+		json_object_put(original);
+	}
+	ok(wrong == 0 && otherwise > 1000,
+	   "10,000 edits at random with hidden members, %u told otherwise: from face to face", otherwise);
 }
 
 static void
@@ -500,6 +635,8 @@ main(int argc, char **argv)
 	test_depth_of_frames();
 	test_become();
 	test_random();
+	test_told();
+	test_told_random();
 	test_churn();
 	return done();
 }
