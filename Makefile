@@ -159,7 +159,8 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c
 BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench_%,$(wildcard tests/bench/*.c))
 DIFF := $(patsubst tests/diff/%.c,$(BUILD)/diff_%,$(wildcard tests/diff/*.c))
 ECHO := $(patsubst tests/echo/%.c,$(BUILD)/%,$(wildcard tests/echo/echo.c))
-TEST_PROGRAMS := $(UNIT) $(BENCH) $(DIFF) $(ECHO)
+EXAMPLE_TESTS := $(patsubst tests/examples/%.c,$(BUILD)/examples/%,$(wildcard tests/examples/test_*.c))
+TEST_PROGRAMS := $(UNIT) $(EXAMPLE_TESTS) $(BENCH) $(DIFF) $(ECHO)
 
 # programs of one file; the others of tests/unit are shared by all unit tests
 UNIT_SHARED := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
@@ -177,6 +178,10 @@ $(FUZZERS): $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests
 	$(call link,-fsanitize=fuzzer $^)
 $(BUILD)/obj/tests/fuzz/%.o: tests/fuzz/%.c
 	$(call compile,$(TESTS_SEE))
+$(EXAMPLE_TESTS): $(BUILD)/examples/%: $(BUILD)/obj/tests/examples/%.o $(LIBRARY)
+	$(call link,$^)
+$(BUILD)/obj/tests/examples/%.o: tests/examples/%.c
+	$(call compile,$(APP_SEES))
 $(BENCH): $(BUILD)/bench_%: $(BUILD)/obj/tests/bench/%.o $(CODEC_OBJECTS) $(LIBRARY)
 	$(call link,$^)
 $(DIFF): $(BUILD)/diff_%: $(BUILD)/obj/tests/diff/%.o $(CODEC_OBJECTS) $(LIBRARY)
@@ -193,12 +198,12 @@ $(BUILD)/obj/tests/echo/%.o: tests/echo/%.c
 	$(call compile,$(TESTS_SEE))
 $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/unit/*.c)): | $(GEN)/schema_sql.h
 
-unit: $(UNIT)
+unit: $(UNIT) $(EXAMPLE_TESTS)
 test-programs: $(TEST_PROGRAMS)
 fuzzers: $(FUZZERS)
 
 -include $(LIBRARY_OBJECTS:.o=.d) $(CODEC_OBJECTS:.o=.d) \
-	$(patsubst %.c,$(BUILD)/obj/%.d,$(wildcard tests/unit/*.c tests/bench/*.c tests/diff/*.c tests/echo/*.c tests/fuzz/*.c))
+	$(patsubst %.c,$(BUILD)/obj/%.d,$(wildcard tests/unit/*.c tests/examples/*.c tests/bench/*.c tests/diff/*.c tests/echo/*.c tests/fuzz/*.c))
 
 # ---- targets --------------------------------------------------------------------------------------
 
@@ -291,12 +296,13 @@ NGINX_SHARE := /usr/share/nginx
 NGINX_ENABLED := /etc/nginx/modules-enabled/50-mod-http-seance.conf
 
 # FILE:FOLDER.  In a FILE.in, @...@ is filled in.  Those of SITE_FILES are the site's to change, once they are there.
-INSTALLED := include/seance.h:$(PREFIX)/include $(LIBRARY):$(PREFIX)/lib include/seance.pc.in:$(PREFIX)/lib/pkgconfig \
+INSTALLED := include/seance.h:$(PREFIX)/include include/seance_test.h:$(PREFIX)/include \
+	docs/man/seance.3:$(PREFIX)/share/man/man3 docs/man/seance_test.3:$(PREFIX)/share/man/man3 $(LIBRARY):$(PREFIX)/lib include/seance.pc.in:$(PREFIX)/lib/pkgconfig \
 	fcgi/seance.service.in:$(PREFIX)/lib/systemd/system nginx/www/seance.js:$(PREFIX)/share/seance/www \
 	README.md:$(PREFIX)/share/doc/seance docs/gateway.md:$(PREFIX)/share/doc/seance \
 	docs/delivery.md:$(PREFIX)/share/doc/seance fcgi/sysusers.d/seance.conf:/usr/lib/sysusers.d \
 	$(MODULE):/usr/lib/nginx/modules nginx/mod-http-seance.conf:$(NGINX_SHARE)/modules-available
-SITE_FILES := $(foreach part,http server params,nginx/seance-$(part).conf:/etc/nginx)
+SITE_FILES := $(foreach part,http server params internal,nginx/seance-$(part).conf:/etc/nginx)
 
 source_of = $(firstword $(subst :, ,$(1)))
 place_of = '$(DESTDIR)$(lastword $(subst :, ,$(1)))/$(patsubst %.in,%,$(notdir $(call source_of,$(1))))'

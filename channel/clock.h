@@ -13,6 +13,9 @@ int64_t clock_ms(void);
 /* clock_unix_ms - Unix time, as stored */
 int64_t clock_unix_ms(void);
 
+/* clock_stop - for tests: they stand still but for clock_advance */
+void clock_stop(void);
+
 /* clock_advance - for tests: all of these are so much more ahead of the system's clocks */
 void clock_advance(int64_t ms);
 

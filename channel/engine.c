@@ -188,15 +188,12 @@ free_all(struct engine *engine)
 	lh_table_free(engine->instances_by_id);
 }
 
-void
-engine_close(struct engine *engine)
+struct store *
+engine_detach(struct engine *engine)
 {
+	struct store *store = engine->store;
 	staged_drop(engine);
-	if (write_everything(engine) != STORE_OK)
-		engine_log(engine, "states could not be written (%s): they will be read from the log",
-		           store_message(engine->store));
 	free_all(engine);
-	store_close(engine->store);
 	free(engine->ended_sockets.at);
 	free(engine->dead_instances.at);
 	free(engine->blanks);
@@ -206,6 +203,17 @@ engine_close(struct engine *engine)
 	free(engine->departures);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);
+	return store;
+}
+
+void
+engine_close(struct engine *engine)
+{
+	staged_drop(engine);
+	if (write_everything(engine) != STORE_OK)
+		engine_log(engine, "states could not be written (%s): they will be read from the log",
+		           store_message(engine->store));
+	store_close(engine_detach(engine));
 }
 
 /* --- connect --- */

@@ -50,6 +50,9 @@ struct engine_hooks {
 
 	/* A line for the log. */
 	void (*log)(void *context, const char *line);
+
+	/* What was broadcast, JSON text, once it is committed; to nobody, too.  NULL: never mind. */
+	void (*broadcast)(void *context, const char *topic, const char *message);
 };
 
 /* A client, whatever the transport. */
@@ -188,6 +191,9 @@ struct engine *engine_open(struct store *store, const struct engine_limits *limi
 
 /* engine_restore - reads sockets, joins and the log's tail; false and a log line when it can't */
 bool engine_restore(struct engine *engine);
+
+/* engine_detach - as if the process was killed: nothing is written; returns the store, owned by the caller */
+struct store *engine_detach(struct engine *engine);
 
 /* engine_close - writes what is only in memory, closes the store */
 void engine_close(struct engine *engine);

@@ -181,6 +181,9 @@ posts_prune(struct engine *engine, const struct staged *list, size_t count)
 void
 effects_applied(struct engine *engine, const struct effects *effects)
 {
+	for (size_t i = 0; i < effects->count && engine->hooks.broadcast; i++)
+		if (effects->at[i].kind == EFFECT_BROADCAST)
+			engine->hooks.broadcast(engine->hooks.context, effects->at[i].topic, effects->at[i].payload);
 	if (effects->count > 0)
 		engine->posts_look = true;
 	if (effects_count(effects, EFFECT_UNSUBSCRIBE) > 0)

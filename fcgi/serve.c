@@ -247,7 +247,8 @@ open_engine(struct server *server, const struct serve_setup *setup)
 		.grace_ms = (int64_t)options->grace_s * 1000,
 		.marks_ms = MARKS_MS,
 	};
-	struct engine_hooks hooks = {server, run_begin, run_end, say};
+	struct engine_hooks hooks = {
+		.context = server, .run_begin = run_begin, .run_end = run_end, .log = say};
 	return engine_open(store, &limits, &hooks, setup->on_connect, setup->channels);
 }
 

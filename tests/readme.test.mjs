@@ -25,6 +25,12 @@ it("the targets and files that the documents name are there, and the Makefile's 
   for (const [, target] of told.matchAll(/make ([a-z][a-z-]*)/g)) assert.ok(new RegExp(`\\bmake ${target}\\b`).test(named), `make ${target} is told of nowhere`);
 });
 
+it("each row of the table beside Seance.Channel names a test that is there", () => {
+  const rows = [...read("README.md").matchAll(/^\| .* \| `(tests\/[^`]+)`: (.*) \|$/gm)];
+  assert.ok(rows.length > 40, `${rows.length} rows`);
+  for (const [, file, name] of rows) assert.ok(read(file).replaceAll('\\"', '"').includes(name), `${file}: ${name}`);
+});
+
 it("the README's program counts", async () => {
   const source = read("README.md").match(/```c\n([^]*?)```/)[1];
   const base = temporaryDir();

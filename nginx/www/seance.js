@@ -31,6 +31,8 @@
  *                               onstatus(status, reason) at each change.  After "refused" and
  *                               "lost" it joins again by itself.
  *   .on(name, function)         listens to an event from the server; returns a function that stops it
+ *   .present                    who is there, {key: [meta, ...]}, on topics with presence; else {}.
+ *                               onpresent(present) after each change
  *   .onerror(payload)           an error that the server tells (seance:error)
  *   .push(name, payload)        sends an event; returns a promise: fulfilled when the server has
  *                               done it (its events and its change have been handed over then), rejected
@@ -244,6 +246,8 @@ class Channel {
   onstatus = null;
   onchange = null;
   onerror = null;
+  present = {};
+  onpresent = null;
 
   #socket;
   #payload;
@@ -311,7 +315,27 @@ class Channel {
     else if (event === "seance:change") this.#change(payload);
     else if (event === "seance:event") this.#event(payload);
     else if (event === "seance:error") this.onerror?.(payload);
+    else if (event === "presence_state") this.#show({ joins: payload, leaves: this.present });
+    else if (event === "presence_diff") this.#show(payload);
     else if (event === "phx_error" || event === "phx_close") this.#lost("lost");
+  }
+
+  /* Who comes and goes: metas are told apart by their phx_ref. */
+  #show({ joins, leaves }) {
+    const refs = (metas) => new Set(metas.map(({ phx_ref }) => phx_ref));
+    const metasOf = (entry) => entry.metas ?? entry;
+    const present = { ...this.present };
+    for (const [key, entry] of Object.entries(leaves)) {
+      const gone = refs(metasOf(entry));
+      present[key] = (present[key] ?? []).filter(({ phx_ref }) => !gone.has(phx_ref));
+      if (!present[key].length) delete present[key];
+    }
+    for (const [key, { metas }] of Object.entries(joins)) {
+      const come = refs(metas);
+      present[key] = [...(present[key] ?? []).filter(({ phx_ref }) => !come.has(phx_ref)), ...metas];
+    }
+    this.present = present;
+    this.onpresent?.(present);
   }
 
   /* --- joining --- */
