@@ -1,8 +1,9 @@
 /*
- * The bench itself, in short: it runs through, no socket is closed or stalled, and every figure is there.
+ * The bench itself, in short: it runs through, no socket is closed or stalled, and every figure is there; or it says
+ * why it cannot.
  */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
@@ -19,6 +20,14 @@ it("a short bench of the module", { skip: process.env.SANITIZE ? "figures are fo
   assert.equal(table.match(/^ {2}\d+ .*\d\.\d\d$/gm)?.length, 5 + 2, table);
   assert.equal(table.match(/^ {2}wss?, .* \d+ +\d+$/gm)?.length, 4, table);
   assert.match(table, /wrong frame: 0\n/);
+});
+
+it("a bench of the module that may not open files enough says so", { skip: !built && "not built" }, () => {
+  const may_not = process.getuid() === 0 ? ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource"] : [];
+  const said = spawnSync("prlimit", ["--nofile=1024:1024", ...may_not, join(tree, "tests/bench/module.mjs")], { encoding: "utf8", timeout: 60000 });
+  assert.equal(said.stderr, "bench: 11000 open files are needed, the limit is 1024 (ulimit -Hn), and it may not be raised here\n");
+  assert.equal(said.stdout, "");
+  assert.equal(said.status, 1);
 });
 
 it("a short bench", { skip: process.env.SANITIZE ? "figures are for the normal build" : !built && "not built" }, () => {

@@ -8,7 +8,8 @@
 // Echo: bench_load against the echo program behind the module, and against an echo by npm's ws in Node behind the
 // same nginx by proxy_pass, turn about.  Fan-out: bench_fanout.  Memory: private memory of the nginx worker, and
 // the kernel's slab, which also holds the other end of each connection, for idle sockets opened 100 at a time.
-// Everything runs on this machine at once: compare ratios.
+// Everything runs on this machine at once: compare ratios.  The limit of open files is raised as far as is needed;
+// where that is not allowed nothing is measured.
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -32,6 +33,19 @@ const begin = (command, ...args) => {
 	started.push(child)
 	return child
 }
+
+// A process has one for each socket, the proxying nginx two for each of 1,000; the peer is on such an end, too.
+const files = Math.max(sockets, 2000) + 1000
+function raiseFiles() {
+	const hard = readFileSync('/proc/self/limits', 'utf8').match(/Max open files\s+\d+\s+(\w+)/)[1]
+	if (hard === 'unlimited' || Number(hard) >= files) return // node has raised the soft one
+	try {
+		execFileSync('prlimit', [`--pid=${process.pid}`, `--nofile=${files}:${files}`], { stdio: 'pipe' })
+	} catch {
+		throw new Error(`${files} open files are needed, the limit is ${hard} (ulimit -Hn), and it may not be raised here`)
+	}
+}
+
 const dir = temporary()
 process.on('exit', () => {
 	for (const child of started) child.kill('SIGKILL')
@@ -50,7 +64,7 @@ const http = `
 	server { listen 127.0.0.1:${proxyPort} backlog=4096; location / {
 		proxy_pass http://peer; proxy_http_version 1.1; proxy_read_timeout 60s;
 		proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; } }`
-const behind = more => startNginx({ dir, connections: 32768, files: 20000, http, listen: port => `listen 127.0.0.1:${port} backlog=4096;`, ...more })
+const behind = more => startNginx({ dir, connections: 32768, files, http, listen: port => `listen 127.0.0.1:${port} backlog=4096;`, ...more })
 
 function load(port, count) {
 	const said = execFileSync(tool('bench_load'), [`--port=${port}`, '--what=echo', `--sockets=${count}`, `--seconds=${seconds}`, `--warm=${seconds / 4}`], { encoding: 'utf8', stdio: 'pipe' })
@@ -108,7 +122,7 @@ async function memory() {
 	console.log(`memory of an idle held WebSocket, bytes, of ${sockets}`)
 	console.log('                               nginx worker   kernel, both ends')
 	for (const secure of [false, true]) for (const cookie of [0, 1000]) {
-		const s = await start({ connections: 32768, files: 20000, hold: 'seance_idle_timeout 10m;',
+		const s = await start({ connections: 32768, files, hold: 'seance_idle_timeout 10m;',
 			listen: port => `listen 127.0.0.1:${port} backlog=4096 ${secure ? `ssl; ${certificate()} ssl_session_cache off` : ''};` })
 		const [worker] = s.nginx.workers()
 		const open = async (n, name) => {
@@ -132,6 +146,7 @@ async function memory() {
 }
 
 try {
+	raiseFiles()
 	const bad = await echo()
 	await fanOut()
 	await memory()
