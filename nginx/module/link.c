@@ -306,6 +306,12 @@ flush(struct seance_link *link)
 
 /* Hearing */
 
+static void
+log_impossible(const char *why)
+{
+	ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: delivery not possible: %s", why);
+}
+
 static struct seance_frame *
 deliver_frame(const struct link_message *m)
 {
@@ -320,7 +326,7 @@ deliver_frame(const struct link_message *m)
 		frame = seance_frame_message(m->opcode == LINK_TEXT ? WEBSOCKET_TEXT : WEBSOCKET_BINARY, m->body,
 		                             m->body_len);
 	if (frame == NULL) {
-		ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "seance: delivery not possible: %s", why);
+		log_impossible(why);
 		return NULL;
 	}
 	frame->catch_up = m->opcode == LINK_CATCH_UP;
@@ -369,10 +375,36 @@ deliver(struct seance_link *link, const struct link_message *m, ngx_uint_t *budg
 	return NGX_OK;
 }
 
+/* Why a CLOSE cannot be sent as it is asked for, or NULL. */
+static const char *
+close_fault(const struct link_message *m)
+{
+	if (m->code != WEBSOCKET_NO_CODE && m->code != WEBSOCKET_ABNORMAL && !websocket_code_valid(m->code))
+		return "CLOSE with a code that is not allowed";
+	if (!websocket_utf8_valid(m->reason, m->reason_len))
+		return "CLOSE with a reason that is not UTF-8";
+	return NULL;
+}
+
+static void
+close_socket(const struct link_message *m)
+{
+	struct seance_socket *s = seance_table_find(m->handle);
+	const char *why = close_fault(m);
+
+	if (s == NULL)
+		return;
+	if (why == NULL) {
+		seance_socket_close(s, m->code, m->reason, m->reason_len);
+		return;
+	}
+	log_impossible(why);
+	seance_socket_close(s, WEBSOCKET_INTERNAL_ERROR, NULL, 0);
+}
+
 static ngx_int_t
 hear(struct seance_link *link, const struct link_message *m, ngx_uint_t *budget)
 {
-	struct seance_socket *s;
 	ngx_int_t rc = NGX_OK;
 
 	switch (m->type) {
@@ -380,9 +412,7 @@ hear(struct seance_link *link, const struct link_message *m, ngx_uint_t *budget)
 		rc = deliver(link, m, budget);
 		break;
 	case LINK_CLOSE:
-		s = seance_table_find(m->handle);
-		if (s != NULL)
-			seance_socket_close(s, m->code, m->reason, m->reason_len);
+		close_socket(m);
 		if (*budget > 0)
 			(*budget)--;
 		break;

@@ -95,6 +95,22 @@ test('close: code and reason go to the client, closed comes back', async () => {
 	await until(() => s.link.stream.of('ACK').some(m => m.batch === batch), 'its ack')
 })
 
+for (const [name, code, reason] of [
+	['a code that is none', 999, ''], ['the code 0', 0, ''], ['a code that must not be sent', 1015, ''],
+	['a reason that is not UTF-8', 4000, Buffer.from([0xff])],
+]) {
+	test(`close with ${name}: 1011, a line in the log, and the link goes on`, async () => {
+		const [c, other] = [await open(), await open()]
+		const { stream } = s.link
+		stream.close(c.id, code, reason)
+		assert.deepEqual(await c.closing(), { code: 1011, reason: '' })
+		stream.deliver([[other.id, 0, 1]], 'well')
+		assert.equal(await other.nextText(), 'well')
+		assert.equal(s.link.stream, stream)
+		assert.match(s.nginx.log(), /seance: delivery not possible: CLOSE with /)
+	})
+}
+
 test('close of a handle that is not there is acknowledged', async () => {
 	s.link.stream.close(1n, 1000)
 	const { batch } = s.link.stream
