@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "clock.h"
 #include "log.h"
 #include "memory.h"
 #include "server.h"
@@ -46,7 +47,7 @@ hello(struct server *server, struct link *link, uint64_t tag)
 		if (links->at[i].tag == tag)
 			linked_remove(server, i);
 	links->at = memory_grow(links->at, links->count, &links->room, sizeof(*links->at));
-	links->at[links->count++] = (struct linked){link, tag};
+	links->at[links->count++] = (struct linked){link, tag, clock_ms()};
 }
 
 int64_t
@@ -134,13 +135,13 @@ take_message(void *context, struct link *link, const struct link_message *messag
 	}
 }
 
-/* How it stood with a worker that has ended, or whose link broke, in one line. */
+/* How it stands with a worker, or stood when its link ended, in one line; what is 0 is left out. */
 static void
-log_counts(const struct link *link, uint64_t tag)
+log_counts(const struct linked *linked, const char *how)
 {
 	struct buffer line = {0};
 	for (unsigned i = 0; i < LINK_COUNT_ENDS; i++) {
-		uint64_t count = link_count(link, (enum link_count)i);
+		uint64_t count = link_count(linked->link, (enum link_count)i);
 		if (count == 0)
 			continue;
 		buffer_add_char(&line, ' ');
@@ -148,9 +149,18 @@ log_counts(const struct link *link, uint64_t tag)
 		buffer_add_char(&line, '=');
 		buffer_add_number(&line, (int64_t)count);
 	}
-	log_line("link of nginx worker %016" PRIx64 " ended:%.*s", tag, (int)line.len,
-	         line.at ? line.at : "");
+	log_line("link of nginx worker %016" PRIx64 " %s %" PRId64 " s:%.*s", linked->tag, how,
+	         (clock_ms() - linked->since_ms) / 1000, (int)line.len, line.at ? line.at : "");
 	buffer_release(&line);
+}
+
+void
+links_log(const struct server *server)
+{
+	for (size_t i = 0; i < server->linked.count; i++)
+		log_counts(&server->linked.at[i], "is up for");
+	if (server->linked.count == 0)
+		log_line("no nginx worker has a link");
 }
 
 static void
@@ -159,7 +169,7 @@ gone(void *context, struct link *link)
 	struct server *server = context;
 	for (size_t i = server->linked.count; i-- > 0;)
 		if (server->linked.at[i].link == link) {
-			log_counts(link, server->linked.at[i].tag);
+			log_counts(&server->linked.at[i], "ended after");
 			linked_remove(server, i);
 		}
 }

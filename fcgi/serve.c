@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -223,6 +225,34 @@ catch_stop(struct loop *loop)
 	sigaction(SIGTERM, &action, NULL);
 }
 
+/* SIGUSR1 has come. */
+static void
+report(void *context, int fd, unsigned events)
+{
+	struct server *server = context;
+	struct signalfd_siginfo info;
+	(void)events;
+	if (read(fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return;
+	engine_lock(server->engine);
+	links_log(server);
+	engine_unlock(server->engine);
+}
+
+/* Returns a descriptor that is to be closed.  The signal is blocked since the process began: see worker.c. */
+static int
+watch_report(struct server *server)
+{
+	sigset_t signals;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
+	int fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		log_die("no signals: %s", strerror(errno));
+	loop_watch(server->loop, fd, EPOLLIN, report, server);
+	return fd;
+}
+
 static struct engine *
 open_engine(struct server *server, const struct serve_setup *setup)
 {
@@ -276,12 +306,15 @@ serve(struct server *server, const struct serve_setup *setup)
 	                        server->options->spares);
 	loop_set_limit(server->loop, server->options->callback_s);
 	server->links = link_server_new(server->loop, setup->link_fd, LINK_OUT_MAX, &links);
+	int signals = watch_report(server);
 	catch_stop(server->loop);
 	if (!loop_run(server->loop)) {
 		log_line("a callback did not end in time");
 		_exit(0); /* what was committed is stored; threads may still be about */
 	}
 	link_server_free(server->links, FLUSH_MS);
+	loop_unwatch(server->loop, signals);
+	close(signals);
 	loop_free(server->loop);
 }
 

@@ -32,6 +32,7 @@ struct links {
 	struct linked {
 		struct link *link;
 		uint64_t tag; /* of the worker */
+		int64_t since_ms;
 	} * at;
 	size_t count, room;
 };
@@ -84,5 +85,8 @@ struct link_handler links_handler(struct server *server);
 
 /* links_floor - the lowest commit that some link has not acknowledged */
 int64_t links_floor(const struct server *server);
+
+/* links_log - a line for each nginx worker: what it told last of itself (enum link_count) */
+void links_log(const struct server *server);
 
 #endif

@@ -278,6 +278,10 @@ take_signals(struct supervisor *supervisor)
 		case SIGHUP:
 			replace(supervisor);
 			break;
+		case SIGUSR1:
+			if (supervisor->current.stage == SERVING)
+				kill(supervisor->current.worker.pid, SIGUSR1);
+			break;
 		default:
 			stop(supervisor);
 			break;
@@ -351,6 +355,7 @@ signals_open(void)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGUSR1);
 	sigaddset(&signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);

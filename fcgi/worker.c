@@ -21,15 +21,16 @@ enum { PROGRAM, LINK, READY, GO, POISON, DESCRIPTORS };
 static void
 signals_reset(void)
 {
-	sigset_t none;
+	sigset_t later;
 
-	/* Both survive exec.  A terminal sends SIGINT to all its processes; it is the supervisor's. */
+	/* All of it survives exec.  A terminal sends SIGINT to all its processes; it is the supervisor's. */
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigemptyset(&later);
+	sigaddset(&later, SIGUSR1); /* until it is read: by serve.c */
+	sigprocmask(SIG_SETMASK, &later, NULL);
 }
 
 static void

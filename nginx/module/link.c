@@ -244,7 +244,8 @@ count_now(struct seance_link *link)
 		if (s != NULL && s->conf->link == link)
 			count_socket(link->counts, s);
 	}
-	link->counts[LINK_COUNT_CONNECTIONS] = seance_connections(link);
+	seance_count_connections(link, &link->counts[LINK_COUNT_CONNECTIONS],
+	                         &link->counts[LINK_COUNT_CONNECTIONS_BUSY]);
 }
 
 static void

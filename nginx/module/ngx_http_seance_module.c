@@ -102,17 +102,18 @@ seance_connect(struct sockaddr_un *address, ngx_str_t *name)
 	return pc.connection;
 }
 
-ngx_uint_t
-seance_connections(const struct seance_link *link)
+void
+seance_count_connections(const struct seance_link *link, uint64_t *all, uint64_t *busy)
 {
 	struct main_conf *main = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_seance_module);
 	struct seance_pool **pools = main->pools.elts;
-	ngx_uint_t count = 0;
 
-	for (ngx_uint_t i = 0; i < main->pools.nelts; i++)
-		if (pools[i]->link == link)
-			count += pools[i]->count;
-	return count;
+	for (ngx_uint_t i = 0; i < main->pools.nelts; i++) {
+		if (pools[i]->link != link)
+			continue;
+		*all += pools[i]->count;
+		*busy += seance_pool_busy(pools[i]);
+	}
 }
 
 static ngx_int_t

@@ -412,6 +412,16 @@ seance_pool_withdraw(struct seance_job *job)
 	return NGX_OK;
 }
 
+ngx_uint_t
+seance_pool_busy(const struct seance_pool *pool)
+{
+	ngx_uint_t count = 0;
+
+	for (ngx_queue_t *q = ngx_queue_next(&pool->busy); q != &pool->busy; q = ngx_queue_next(q))
+		count++;
+	return count;
+}
+
 static void
 close_all(ngx_queue_t *peers)
 {

@@ -68,6 +68,9 @@ void seance_pool_submit(struct seance_pool *pool, struct seance_job *job);
 /* seance_pool_withdraw - takes a job back that waits; NGX_DECLINED when it is on a connection */
 ngx_int_t seance_pool_withdraw(struct seance_job *job);
 
+/* seance_pool_busy - how many of its connections have a request.  Cost: O(these) */
+ngx_uint_t seance_pool_busy(const struct seance_pool *pool);
+
 /* seance_pool_exit - closes all connections; their jobs end as SEANCE_LOST */
 void seance_pool_exit(struct seance_pool *pool);
 

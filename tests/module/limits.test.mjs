@@ -59,7 +59,7 @@ test('counts: messages in flight and behind it, units held back, a reader that i
 		await until(() => s.link.stream.of('ACK').some(m => m.batch === batch), 'ack')
 	}
 	const counts = await counted(s, x => x.behind === 1 && x.waiting === 3, 'what waits')
-	assert.deepEqual(pick(counts, 'websockets', 'in_flight', 'held_back'), { websockets: 2, in_flight: 1, held_back: 2 })
+	assert.deepEqual(pick(counts, 'websockets', 'in_flight', 'held_back', 'connections_busy'), { websockets: 2, in_flight: 1, held_back: 2, connections_busy: 1 })
 	assert.ok(counts.waiting_bytes > 0 && counts.buffered_bytes > 200 * 1024)
 
 	s.program.on = request => request.echo()
@@ -70,7 +70,7 @@ test('counts: messages in flight and behind it, units held back, a reader that i
 	s.link.stream.unit('a', 0, 5)
 	await a.count(7)
 	const calm = await counted(s, x => x.behind === 0 && x.held_back === 0 && x.in_flight === 0, 'calm again')
-	assert.deepEqual(pick(calm, 'waiting', 'waiting_bytes', 'buffered_bytes', 'answers'), { waiting: 0, waiting_bytes: 0, buffered_bytes: 0, answers: 4 })
+	assert.deepEqual(pick(calm, 'waiting', 'waiting_bytes', 'buffered_bytes', 'connections_busy', 'answers'), { waiting: 0, waiting_bytes: 0, buffered_bytes: 0, connections_busy: 0, answers: 4 })
 	assert.ok(calm.resends >= 1)
 
 	s.link.stream.break()
