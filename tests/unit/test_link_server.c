@@ -441,7 +441,9 @@ test_end(void)
 	int fd;
 
 	program_start();
+	pthread_mutex_lock(&program.lock);
 	program.flush = false;
+	pthread_mutex_unlock(&program.lock);
 	fd = worker_connect();
 	say_hello(fd);
 	reaches(&program.types[LINK_HELLO], 1);
