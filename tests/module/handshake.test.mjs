@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import net from 'node:net'
 import { test } from 'node:test'
 import tls from 'node:tls'
@@ -80,7 +81,8 @@ const good = [
 	['a cookie of 4 KB', { Cookie: 'c'.repeat(4096) }],
 	['a body of 0 bytes', { 'Content-Length': '0' }],
 ]
-for (const [scheme, socket] of [['ws', () => undefined], ['wss', () => tls.connect({ port: securePort, host: '127.0.0.1', rejectUnauthorized: false })]]) {
+const ends = [['ws', () => undefined], ['wss', () => tls.connect({ port: securePort, host: '127.0.0.1', rejectUnauthorized: false })]]
+for (const [scheme, socket] of ends) {
 	for (const [name, headers, status] of bad) {
 		test(`${scheme}: handshake with ${name}: ${status}`, async () => {
 			const early = headers['Content-Length'] ? 'abc' : headers['Transfer-Encoding'] ? '3\r\nabc\r\n0\r\n\r\n' : ''
@@ -99,6 +101,31 @@ for (const [scheme, socket] of [['ws', () => undefined], ['wss', () => tls.conne
 			assert.equal(await c.nextText(), 'at once')
 		})
 	}
+}
+
+// The worker's own end of a client's connection, as the kernel has it: a descriptor borrowed by pidfd_getfd.
+const NODELAY = `
+import ctypes, os, socket, sys
+pid, port = int(sys.argv[1]), int(sys.argv[2])
+pidfd = os.pidfd_open(pid)
+for fd in map(int, os.listdir(f"/proc/{pid}/fd")):
+    if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:"):
+        with socket.socket(fileno=ctypes.CDLL(None).syscall(438, pidfd, fd, 0)) as s:
+            if s.family == socket.AF_INET and s.type == socket.SOCK_STREAM:
+                try:
+                    if s.getpeername()[1] == port:
+                        print(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                except OSError:   # the one that listens
+                    pass
+`
+for (const [scheme, socket] of ends) {
+	test(`${scheme}: TCP_NODELAY is on`, async () => {
+		const c = await s.open(`nodelay-${scheme}`, undefined, { socket: socket() })
+		c.text('held')
+		assert.equal(await c.nextText(), 'held')
+		const [worker] = s.nginx.workers()
+		assert.equal(execFileSync('/usr/bin/python3', ['-c', NODELAY, worker, c.socket.localPort]).toString(), '1\n')
+	})
 }
 
 for (const method of ['POST', 'HEAD', 'PUT']) {
