@@ -48,7 +48,7 @@ void seance_unkeep(void);
 /* seance_back_off - the delay after a delay: from min, doubled up to max */
 ngx_msec_t seance_back_off(ngx_msec_t delay, ngx_msec_t min, ngx_msec_t max);
 
-/* seance_count_connections - adds those to the program that serves what a link is for */
+/* seance_count_connections - those to the program that serves what a link is for; busy: with a message */
 void seance_count_connections(const struct seance_link *link, uint64_t *all, uint64_t *busy);
 
 /* seance_worker_tag - the worker's random number, drawn when it starts */

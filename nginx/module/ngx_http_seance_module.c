@@ -108,6 +108,7 @@ seance_count_connections(const struct seance_link *link, uint64_t *all, uint64_t
 	struct main_conf *main = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_seance_module);
 	struct seance_pool **pools = main->pools.elts;
 
+	*all = *busy = 0;
 	for (ngx_uint_t i = 0; i < main->pools.nelts; i++) {
 		if (pools[i]->link != link)
 			continue;
