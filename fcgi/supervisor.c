@@ -371,11 +371,13 @@ supervisor_run(const struct options *options, char **argv)
 	supervisor.next.worker = (struct worker){.ready_fd = -1, .go_fd = -1};
 	process_clear(&supervisor.current);
 	process_clear(&supervisor.next);
-	if (!run_dir_open(&supervisor.run, options->dir, options->socket_mode))
-		return 1;
-	supervisor.signal_fd = signals_open();
+	supervisor.signal_fd = signals_open(); /* before anybody can read whom to send them to */
 	if (supervisor.signal_fd < 0)
 		log_die("no signals: %s", strerror(errno));
+	if (!run_dir_open(&supervisor.run, options->dir, options->socket_mode)) {
+		close(supervisor.signal_fd);
+		return 1;
+	}
 	supervisor.poison = poison_new();
 	supervisor.setup = (struct worker_setup){
 		.program_fd = supervisor.run.program_fd,
