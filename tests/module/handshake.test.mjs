@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import net from 'node:net'
 import { test } from 'node:test'
 import tls from 'node:tls'
@@ -106,11 +106,15 @@ for (const [scheme, socket] of ends) {
 // The worker's own end of a client's connection, as the kernel has it: a descriptor borrowed by pidfd_getfd.
 const NODELAY = `
 import ctypes, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
 pid, port = int(sys.argv[1]), int(sys.argv[2])
 pidfd = os.pidfd_open(pid)
 for fd in map(int, os.listdir(f"/proc/{pid}/fd")):
     if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:"):
-        with socket.socket(fileno=ctypes.CDLL(None).syscall(438, pidfd, fd, 0)) as s:
+        borrowed = libc.syscall(438, pidfd, fd, 0)
+        if borrowed < 0:
+            sys.exit(os.strerror(ctypes.get_errno()))
+        with socket.socket(fileno=borrowed) as s:
             if s.family == socket.AF_INET and s.type == socket.SOCK_STREAM:
                 try:
                     if s.getpeername()[1] == port:
@@ -119,12 +123,14 @@ for fd in map(int, os.listdir(f"/proc/{pid}/fd")):
                     pass
 `
 for (const [scheme, socket] of ends) {
-	test(`${scheme}: TCP_NODELAY is on`, async () => {
+	test(`${scheme}: TCP_NODELAY is on`, async t => {
 		const c = await s.open(`nodelay-${scheme}`, undefined, { socket: socket() })
 		c.text('held')
 		assert.equal(await c.nextText(), 'held')
 		const [worker] = s.nginx.workers()
-		assert.equal(execFileSync('/usr/bin/python3', ['-c', NODELAY, worker, c.socket.localPort]).toString(), '1\n')
+		const said = spawnSync('/usr/bin/python3', ['-c', NODELAY, worker, c.socket.localPort], { encoding: 'utf8', timeout: 20000 })
+		if (/^Operation not permitted|^Function not implemented/.test(said.stderr)) return t.skip('no descriptor may be borrowed here')
+		assert.deepEqual([said.stdout, said.stderr], ['1\n', ''])
 	})
 }
 
