@@ -210,7 +210,9 @@ write_effects(struct engine *engine, const struct staged *staged)
 	const struct instance *its = staged->instance;
 	int64_t instance = its && !its->deleted ? its->next.id : 0;
 	enum store_status status = STORE_OK;
-	if ((staged->join && staged->join->instance) || (staged->message && !staged->record))
+	const struct message *message = staged->message;
+	if ((staged->join && staged->join->instance) ||
+	    (message && (message->kind == MESSAGE_VISIT ? staged->record != NULL : !staged->record)))
 		status = effects_write(&staged->message->effects, engine->store, instance);
 	return status == STORE_OK ? effects_write(&staged->effects, engine->store, instance) : status;
 }
@@ -236,6 +238,8 @@ write_staged(struct engine *engine, struct staged *staged)
 		status = write_joins(engine, staged);
 	if (status == STORE_OK)
 		status = presence_write(engine, staged);
+	if (status == STORE_OK)
+		status = visit_write(engine, staged);
 	if (status == STORE_OK && staged->migrates)
 		status = write_schema(engine, staged->instance);
 	if (status == STORE_OK && staged->buries)
@@ -385,6 +389,10 @@ keep_house(struct engine *engine, size_t staged, int64_t last, int64_t now, stru
 		status = delete_blanks(engine);
 	if (status == STORE_OK)
 		status = write_due(engine, now);
+	if (status == STORE_OK && now >= engine->answers_ms) {
+		status = store_answers_prune(engine->store, clock_unix_ms());
+		engine->answers_ms = now + ANSWERS_EVERY_MS;
+	}
 	if (status == STORE_OK && engine->posts_stale)
 		status = store_broadcasts_prune(engine->store, NULL);
 	if (status == STORE_OK)

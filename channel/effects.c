@@ -14,6 +14,15 @@ effects_add(struct effects *effects, const struct effect *effect)
 	effects->at[effects->count++] = *effect;
 }
 
+void
+effects_append(struct effects *effects, struct effects *more)
+{
+	for (size_t i = 0; i < more->count; i++)
+		effects_add(effects, &more->at[i]);
+	free(more->at);
+	*more = (struct effects){0};
+}
+
 size_t
 effects_count(const struct effects *effects, enum effect_kind kind)
 {

@@ -47,6 +47,9 @@ const char *effects_topic_fault(const char *topic);
 /* effects_add - appends one; its texts are taken */
 void effects_add(struct effects *effects, const struct effect *effect);
 
+/* effects_append - moves all of more to the end of effects */
+void effects_append(struct effects *effects, struct effects *more);
+
 /* effects_count - how many there are of a kind */
 size_t effects_count(const struct effects *effects, enum effect_kind kind);
 

@@ -21,6 +21,7 @@
 #include "record.h"
 #include "seance.h"
 #include "store.h"
+#include "visit.h"
 
 struct engine;
 struct instance;
@@ -98,6 +99,7 @@ enum message_kind {
 	MESSAGE_PLAIN,     /* asks nothing of a channel: a heartbeat */
 	MESSAGE_POST,      /* no client's: a broadcast or timer for an instance */
 	MESSAGE_BROADCAST, /* no client's: from outside, to a PubSub topic */
+	MESSAGE_VISIT,     /* of a client without a socket */
 };
 
 enum message_outcome {
@@ -110,6 +112,11 @@ enum message_outcome {
 	OUTCOME_LEFT,      /* leave of a topic that was not joined */
 	OUTCOME_FAILED,    /* the store could not commit it */
 	OUTCOME_GONE,      /* its socket has ended */
+	OUTCOME_CRASHED,   /* of a visit: a callback crashed */
+	OUTCOME_DENIED,    /* of a visit: connect has refused it */
+	OUTCOME_FORBIDDEN, /* of a visit: authorize has refused it */
+	OUTCOME_CHANGED,   /* of a visit: the state is another than it wants to change */
+	OUTCOME_MISUSED,   /* of a visit: its key was another request's */
 };
 
 /* A client's message, or a post.  Its texts and payload are owned. */
@@ -117,6 +124,7 @@ struct message {
 	enum message_kind kind;
 	struct socket *socket; /* in use; of a post: the one joined to its private instance; or NULL */
 	struct post *post;     /* owned; NULL: a client's */
+	struct visit *visit;   /* owned; NULL: it is none */
 	int64_t number;
 	char *topic;          /* plain text */
 	char *ref, *join_ref; /* JSON */
@@ -291,15 +299,26 @@ void engine_commit(struct engine *engine, struct commit_result *result);
 void commit_result_release(struct commit_result *result);
 
 /*
+ * engine_visit - a request by a client without a socket
+ *
+ * visit     Taken.
+ * request   Comes back in the answered list of a commit, in a message with the visit: OUTCOME_COMMITTED: answer
+ *           and position say what; REFUSED, FORBIDDEN, DENIED: reason says why; UNMATCHED, CHANGED, MISUSED,
+ *           CRASHED, FAILED.
+ */
+void engine_visit(struct engine *engine, struct visit *visit, const char *topic, void *request);
+
+/*
  * engine_broadcast - a message from outside to a PubSub topic
  *
  * topic     Borrowed; effects_topic_fault has found no fault.
  * message   Taken.
+ * mark      Borrowed: the same when the same request comes again, so that it is done once; NULL: none.
  * request   Comes back in the answered list of a commit, in a message without a socket.
  * Returns   NULL; or why it cannot be: then nothing comes back.
  */
 const char *engine_broadcast(struct engine *engine, const char *topic, json_object *message,
-                             void *request);
+                             const char *mark, void *request);
 
 /*
  * engine_post - gives instances what was broadcast to them, and what timers have fallen due

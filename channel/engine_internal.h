@@ -12,6 +12,7 @@
  *   hook.c       what joins and ends lead to besides
  *   show.c       what clients see of a state, and are told of a change
  *   presence.c   who is there
+ *   visit.c      requests without a socket
  *   commit.c     staged things into one transaction, then into deliveries
  *   fill.c       what a socket lacks, from the log
  *   catch_up.c   ... in few words, when it lags far behind
@@ -34,17 +35,18 @@
 #define QUIET_MS       1000        /* ... and a large state until it is quiet for so long */
 #define LARGE_BYTES_A_MS \
 	10000 /* of large states are written at most; the log of a busy program grows by less */
-#define MARK_EVERY_MS  1000
-#define HOUSE_AFTER_MS 20    /* rows of what has ended go so soon, unless a commit takes them along */
-#define PRUNE_BATCH    200   /* log rows deleted by one transaction, at least */
-#define INSTANCE_BYTES 512   /* reckoned for an instance beside its state */
-#define TAIL_SAMPLES   128   /* of (time, newest number), one a second */
-#define BUSY_MS        10000 /* what is staged waits for another process's lock at most so long */
-#define RETRY_MS       1000
-#define NOTHING_NEEDED INT64_MAX
-#define POST_CRASHES   3    /* a broadcast or timer that crashes its callback so often is set aside */
-#define POST_RETRY_MS  100  /* after the first crash it waits twice as long, and so on */
-#define STATE_ROWS     1000 /* a row's full state may stand in one at most so many rows before it */
+#define MARK_EVERY_MS    1000
+#define HOUSE_AFTER_MS   20    /* rows of what has ended go so soon, unless a commit takes them along */
+#define PRUNE_BATCH      200   /* log rows deleted by one transaction, at least */
+#define INSTANCE_BYTES   512   /* reckoned for an instance beside its state */
+#define TAIL_SAMPLES     128   /* of (time, newest number), one a second */
+#define BUSY_MS          10000 /* what is staged waits for another process's lock at most so long */
+#define RETRY_MS         1000
+#define NOTHING_NEEDED   INT64_MAX
+#define ANSWERS_EVERY_MS 10000
+#define POST_CRASHES     3    /* a broadcast or timer that crashes its callback so often is set aside */
+#define POST_RETRY_MS    100  /* after the first crash it waits twice as long, and so on */
+#define STATE_ROWS       1000 /* a row's full state may stand in one at most so many rows before it */
 
 /* Ended, but the log may still name it: ended is not 0. */
 struct join {
@@ -229,9 +231,10 @@ struct engine {
 	int64_t prune_until; /* rows up to here are to be deleted */
 	struct sample tail[TAIL_SAMPLES];
 	int tail_next;
-	bool failing;     /* the last transaction failed: said in the log once */
-	int64_t retry_ms; /* no transaction for house-keeping before */
-	int64_t busy_ms;  /* since when another process holds the lock; 0: it does not */
+	bool failing;       /* the last transaction failed: said in the log once */
+	int64_t answers_ms; /* when old answers are to be deleted next */
+	int64_t retry_ms;   /* no transaction for house-keeping before */
+	int64_t busy_ms;    /* since when another process holds the lock; 0: it does not */
 };
 
 /* --- engine.c --- */
@@ -398,6 +401,12 @@ void show_take(struct instance *instance, struct shown *shown); /* what they see
 void show_forget(struct instance *instance);
 bool show_is_other(const struct instance *instance); /* is it another than the state? */
 char *show_text(const struct instance *instance);    /* owned by the caller */
+
+/* --- visit.c --- */
+void visit_run(struct engine *engine, struct message *message);
+/* visit_was_answered - it is done already: then the message is dealt with */
+bool visit_was_answered(struct engine *engine, struct message *message);
+enum store_status visit_write(struct engine *engine, const struct staged *staged);
 
 /* --- presence.c --- */
 void presence_run(struct engine *engine, struct message *message);

@@ -30,6 +30,7 @@ message_free(struct message *message)
 	json_object_put(message->assigns);
 	effects_release(&message->effects);
 	post_free(message->post);
+	visit_free(message->visit);
 	buffer_release(&message->reply);
 	if (message->socket)
 		socket_unuse(message->socket);
@@ -368,12 +369,21 @@ run_join(struct engine *engine, struct message *message)
 }
 
 static void
+broadcast_run(struct engine *engine, struct message *message)
+{
+	if (!visit_was_answered(engine, message))
+		stage_rowless(engine, message, NULL);
+}
+
+static void
 message_run(struct engine *engine, struct message *message)
 {
 	if (message->post)
 		post_run(engine, message);
+	else if (message->kind == MESSAGE_VISIT)
+		visit_run(engine, message);
 	else if (message->kind == MESSAGE_BROADCAST)
-		stage_rowless(engine, message, NULL);
+		broadcast_run(engine, message);
 	else if (message->socket->ended)
 		message_answer(engine, message, OUTCOME_GONE);
 	else if (message->kind == MESSAGE_PLAIN)

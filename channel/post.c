@@ -209,7 +209,8 @@ effects_too_many(struct engine *engine, const struct instance *instance, const s
 /* --- from outside --- */
 
 const char *
-engine_broadcast(struct engine *engine, const char *topic, json_object *payload, void *request)
+engine_broadcast(struct engine *engine, const char *topic, json_object *payload, const char *mark,
+                 void *request)
 {
 	size_t len;
 	struct message *message = memory_zeroed(1, sizeof(*message));
@@ -227,6 +228,7 @@ engine_broadcast(struct engine *engine, const char *topic, json_object *payload,
 		return why;
 	}
 	message->kind = MESSAGE_BROADCAST;
+	message->visit = visit_marked(mark);
 	message->request = request;
 	message_ready(engine, message);
 	messages_run(engine);

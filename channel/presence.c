@@ -287,8 +287,7 @@ show(struct engine *engine, struct message *message, struct view *view, const st
 {
 	bool comes = !view->own || view->own->row.join != join->number;
 	add_ref(meta, view->own_meta ? ref_of(view->own_meta) : NULL);
-	struct staged *staged =
-		stage_presence(engine, message, STORE_PRESENCE, change_to(view, join, meta));
+	struct staged *staged = stage_presence(engine, message, STORE_PRESENCE, change_to(view, join, meta));
 	if (comes && !view->own) {
 		add_meta(view->state, view->key, meta);
 		tell(staged, CALL_TO_SENDER, "presence_state", json_object_get(view->state));

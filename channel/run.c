@@ -55,6 +55,8 @@ run_event(struct run *run)
 static const char *
 name_of(const struct message *message)
 {
+	if (message->visit)
+		return message->visit->name;
 	if (!message->post)
 		return message->socket->row.token;
 	return post_name(message->post);

@@ -173,6 +173,8 @@ stage_event(struct engine *engine, struct message *message, struct instance *ins
 	instance->version = instance_next_version(instance);
 	struct staged *staged = stage(engine, message, STORE_EVENT, instance, join ? join->join_ref : NULL);
 	record_take(&staged->record->row.operations, operations_text(&instance->edit.operations));
+	if (!instance->row.id) /* nobody is joined: its first row */
+		staged->birth = memory_strdup(json_text(instance->edit.document, NULL));
 	stage_told(staged->record, &instance->edit, &call->shown);
 	patch_edit_accept(&instance->edit);
 	show_take(instance, &call->shown);

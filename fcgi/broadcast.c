@@ -43,7 +43,8 @@ take(struct server *server, struct loop_request *request, const char *topic)
 		answer_text(request, "400 Bad Request", error.message);
 		return;
 	}
-	const char *why = engine_broadcast(server->engine, topic, message, request);
+	const char *why =
+		engine_broadcast(server->engine, topic, message, loop_param(request, "REQUEST_ID"), request);
 	if (why)
 		answer_text(request, "503 Service Unavailable", why);
 }

@@ -6,111 +6,20 @@
 #include "json.h"
 #include "log.h"
 #include "memory.h"
+#include "origin.h"
 #include "phoenix.h"
 #include "server.h"
 #include "url.h"
 
-/* --- the query --- */
-
-static void
-add_param(json_object *params, const char *pair, size_t len)
-{
-	const char *equals = memchr(pair, '=', len);
-	size_t name_len = equals ? (size_t)(equals - pair) : len;
-	if (len == 0)
-		return;
-	char *name = url_decode_form(pair, name_len);
-	char *value = equals ? url_decode_form(equals + 1, len - name_len - 1) : memory_strdup("");
-	struct buffer text = {0};
-	json_object *string = NULL;
-	buffer_add_json_string(&text, value, strlen(value));
-	if (json_parse(text.at, text.len, &string, NULL)) /* refuses what is not UTF-8 */
-		json_object_object_add(params, name, string);
-	buffer_release(&text);
-	free(name);
-	free(value);
-}
-
-/* The last of a name wins, as in the reference. */
-static json_object *
-params_of(const char *query)
-{
-	json_object *params = json_object_new_object();
-	while (*query) {
-		size_t len = strcspn(query, "&");
-		add_param(params, query, len);
-		query += len;
-		query += *query == '&';
-	}
-	return params;
-}
-
-/* --- Origin --- */
-
-/* The host of "scheme://host:port", as it stands in the header; len is 0 when there is none. */
-static const char *
-host_of(const char *origin, size_t *len)
-{
-	const char *host = strstr(origin, "//");
-	*len = 0;
-	if (!host)
-		return "";
-	host += 2;
-	*len = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/");
-	return host;
-}
-
-static bool
-same_host(const char *host, size_t len, const char *header)
-{
-	size_t header_len = *header == '[' ? strcspn(header, "]") + 1 : strcspn(header, ":");
-	return len == header_len && strncasecmp(host, header, len) == 0;
-}
-
-/* One entry of the list: "//example.com" or "//" "*.example.com", which stands for all below it. */
-static bool
-entry_allows(const char *entry, size_t entry_len, const char *host, size_t len)
-{
-	if (entry_len < 2 || strncmp(entry, "//", 2) != 0)
-		return false;
-	entry += 2;
-	entry_len -= 2;
-	if (entry_len > 1 && entry[0] == '*') {
-		entry++;
-		entry_len--;
-		return len > entry_len && strncasecmp(host + len - entry_len, entry, entry_len) == 0;
-	}
-	return len == entry_len && strncasecmp(host, entry, len) == 0;
-}
-
-static bool
-list_allows(const char *list, const char *host, size_t len)
-{
-	while (list && *list) {
-		size_t entry_len = strcspn(list, " ,");
-		if (entry_allows(list, entry_len, host, len))
-			return true;
-		list += entry_len;
-		list += strspn(list, " ,");
-	}
-	return false;
-}
+/* --- the handshake --- */
 
 static bool
 origin_allowed(const struct server *server, const struct loop_request *request)
 {
 	const char *origin = loop_param(request, "HTTP_ORIGIN");
-	const char *header = loop_param(request, "HTTP_HOST");
-	size_t len;
-	if (!origin)
-		return true;
-	const char *host = host_of(origin, &len);
-	if (len && header && same_host(host, len, header))
-		return true;
-	return len && list_allows(server->options->origins, host, len);
+	return !origin ||
+	       origin_is_allowed(origin, loop_param(request, "HTTP_HOST"), server->options->origins);
 }
-
-/* --- the handshake --- */
 
 static void
 answer_status(struct loop_request *request, const char *status)
@@ -215,7 +124,7 @@ refusal(struct server *server, struct loop_request *request)
 		log_line("connect refused: Origin %s is not allowed", loop_param(request, "HTTP_ORIGIN"));
 		return status;
 	}
-	json_object *params = params_of(query ? query : "");
+	json_object *params = url_params(query ? query : "");
 	int format = format_of(request, params);
 	if (format < 0)
 		log_line("connect refused: unknown vsn \"%s\"",

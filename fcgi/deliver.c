@@ -154,13 +154,22 @@ begin_answers(struct commit_result *result, struct answer **answers)
 			m->socket->answer = answer_new(answers, m->request);
 }
 
+static void
+end_socketless(const struct message *message, struct answer *answer)
+{
+	if (message->kind == MESSAGE_VISIT)
+		visit_outcome(answer, message);
+	else
+		broadcast_outcome(answer, message->outcome);
+}
+
 /* What a message is answered besides its commits' frames. */
 static void
 end_answers(struct commit_result *result, struct answer **answers)
 {
 	for (struct message *m = result->answered; m; m = m->next) {
 		if (!m->socket) {
-			broadcast_outcome(answer_new(answers, m->request), m->outcome);
+			end_socketless(m, answer_new(answers, m->request));
 			continue;
 		}
 		struct answer *answer = m->socket->answer;

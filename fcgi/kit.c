@@ -479,7 +479,7 @@ seance_test_broadcast(struct seance_test *test, const char *topic, const char *m
 	const char *why = effects_topic_fault(topic);
 	engine_lock(test->engine);
 	if (!why)
-		why = engine_broadcast(test->engine, topic, parse(message), NULL);
+		why = engine_broadcast(test->engine, topic, parse(message), NULL, NULL);
 	if (why)
 		give_up(why, topic);
 	settle(test);

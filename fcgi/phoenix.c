@@ -443,6 +443,11 @@ phoenix_outcome(struct buffer *out, int format, const struct message *message)
 	case OUTCOME_NONE:
 	case OUTCOME_COMMITTED:
 	case OUTCOME_NOTHING:
+	case OUTCOME_CRASHED:
+	case OUTCOME_DENIED:
+	case OUTCOME_FORBIDDEN:
+	case OUTCOME_CHANGED:
+	case OUTCOME_MISUSED:
 		break;
 	}
 }

@@ -125,6 +125,8 @@ take_request(void *context, struct loop_request *request)
 	engine_lock(server->engine);
 	if (token)
 		message_request(server, request, token);
+	else if (loop_param(request, "SEANCE_API"))
+		visit_request(server, request);
 	else if (loop_param(request, "SEANCE_INTERNAL"))
 		broadcast_request(server, request);
 	else

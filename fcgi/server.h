@@ -4,6 +4,7 @@
  *   serve.c     start and end; a request comes in, a turn ends
  *   connect.c   a handshake: query, Origin, connect callback, redirect to where nginx holds it
  *   broadcast.c a message for PubSub, by HTTP from this machine
+ *   visits.c    requests to the HTTP API
  *   deliver.c   what a commit led to: into answers, or over the links
  *   links.c     what the nginx workers say
  *
@@ -68,6 +69,12 @@ void broadcast_request(struct server *server, struct loop_request *request);
 
 /* broadcast_outcome - what is answered once it was committed, or could not be */
 void broadcast_outcome(struct answer *answer, enum message_outcome outcome);
+
+/* --- visits.c --- */
+void visit_request(struct server *server, struct loop_request *request);
+
+/* visit_outcome - what a request to the HTTP API is answered */
+void visit_outcome(struct answer *answer, const struct message *message);
 
 /* --- deliver.c --- */
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buffer.h"
 #include "json.h"
 #include "memory.h"
 
@@ -57,4 +58,39 @@ url_decode_segment(const char *text, size_t len)
 		return out;
 	free(out);
 	return NULL;
+}
+
+/* --- queries --- */
+
+static void
+add_param(json_object *params, const char *pair, size_t len)
+{
+	const char *equals = memchr(pair, '=', len);
+	size_t name_len = equals ? (size_t)(equals - pair) : len;
+	if (len == 0)
+		return;
+	char *name = url_decode_form(pair, name_len);
+	char *value = equals ? url_decode_form(equals + 1, len - name_len - 1) : memory_strdup("");
+	struct buffer text = {0};
+	json_object *string = NULL;
+	buffer_add_json_string(&text, value, strlen(value));
+	if (json_parse(text.at, text.len, &string, NULL)) /* refuses what is not UTF-8 */
+		json_object_object_add(params, name, string);
+	buffer_release(&text);
+	free(name);
+	free(value);
+}
+
+/* The last of a name wins, as in the reference. */
+json_object *
+url_params(const char *query)
+{
+	json_object *params = json_object_new_object();
+	while (*query) {
+		size_t len = strcspn(query, "&");
+		add_param(params, query, len);
+		query += len;
+		query += *query == '&';
+	}
+	return params;
 }

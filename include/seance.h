@@ -100,6 +100,9 @@ struct seance_channel {
 
 	enum seance_message_builder message_builder;
 
+	/* Shared scope: what HTTP gives of it may be kept by caches that many use. */
+	bool is_public;
+
 	/*
 	 * Shared scope: seconds without anybody joined, and without a change, after which the instance and its
 	 * state go; the next one who joins gets a new one from init.  0: never.

@@ -331,6 +331,24 @@ faulty_scan_presences(struct store *store, int64_t instance, store_presence_fn *
 	return READ(store, scan_presences, instance, row, context);
 }
 
+static enum store_status
+faulty_answer_add(struct store *store, const struct store_answer *answer)
+{
+	return WRITE(store, answer_add, answer);
+}
+
+static enum store_status
+faulty_answer_get(struct store *store, const char *key, store_answer_fn *row, void *context)
+{
+	return READ(store, answer_get, key, row, context);
+}
+
+static enum store_status
+faulty_answers_prune(struct store *store, int64_t now_ms)
+{
+	return WRITE(store, answers_prune, now_ms);
+}
+
 /* --- marks --- */
 
 static enum store_status
@@ -391,6 +409,9 @@ static const struct store_backend faulty_backend = {
 	.presence_put = faulty_presence_put,
 	.presence_delete = faulty_presence_delete,
 	.scan_presences = faulty_scan_presences,
+	.answer_add = faulty_answer_add,
+	.answer_get = faulty_answer_get,
+	.answers_prune = faulty_answers_prune,
 	.mark_put = faulty_mark_put,
 	.mark_get = faulty_mark_get,
 };

@@ -38,6 +38,7 @@ enum memory_table {
 	TIMERS,
 	REFUSED,
 	PRESENCES,
+	ANSWERS,
 	MARKS,
 	TABLES
 };
@@ -109,6 +110,11 @@ static const size_t presence_texts[] = {
 	offsetof(struct store_presence, key),
 	offsetof(struct store_presence, meta),
 };
+static const size_t answer_texts[] = {
+	offsetof(struct store_answer, key),
+	offsetof(struct store_answer, digest),
+	offsetof(struct store_answer, answer),
+};
 static const size_t mark_texts[] = {offsetof(struct mark_row, name)};
 
 static const struct shape shapes[TABLES] = {
@@ -121,6 +127,7 @@ static const struct shape shapes[TABLES] = {
 	[TIMERS] = SHAPE(struct store_timer, timer_texts),
 	[REFUSED] = SHAPE(struct store_refused, refused_texts),
 	[PRESENCES] = SHAPE(struct store_presence, presence_texts),
+	[ANSWERS] = SHAPE(struct store_answer, answer_texts),
 	[MARKS] = SHAPE(struct mark_row, mark_texts),
 };
 
@@ -876,6 +883,53 @@ memory_scan_presences(struct store *store, int64_t instance, store_presence_fn *
 	return STORE_OK;
 }
 
+/* --- answers --- */
+
+static const struct store_answer *
+find_answer(struct memory *memory, const char *key)
+{
+	const struct table *answers = &memory->tables[ANSWERS];
+
+	for (size_t i = 0; i < answers->count; i++)
+		if (strcmp(((const struct store_answer *)answers->slots[i].row)->key, key) == 0)
+			return answers->slots[i].row;
+	return NULL;
+}
+
+static enum store_status
+memory_answer_add(struct store *store, const struct store_answer *answer)
+{
+	struct memory *memory = memory_of(store);
+
+	if (find_answer(memory, answer->key) != NULL)
+		return STORE_NONE;
+	set(memory, ANSWERS, ++memory->newest[ANSWERS], answer);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_answer_get(struct store *store, const char *key, store_answer_fn *row, void *context)
+{
+	const struct store_answer *found = find_answer(memory_of(store), key);
+
+	if (found == NULL)
+		return STORE_NONE;
+	row(context, found);
+	return STORE_OK;
+}
+
+static enum store_status
+memory_answers_prune(struct store *store, int64_t now_ms)
+{
+	struct memory *memory = memory_of(store);
+	const struct table *answers = &memory->tables[ANSWERS];
+
+	for (size_t i = answers->count; i-- > 0;)
+		if (((const struct store_answer *)answers->slots[i].row)->until_ms < now_ms)
+			delete_row(memory, ANSWERS, answers->slots[i].number);
+	return STORE_OK;
+}
+
 /* --- marks --- */
 
 /* The number of a mark's row; 0 if there is none. */
@@ -972,6 +1026,9 @@ static const struct store_backend memory_backend = {
 	.presence_put = memory_presence_put,
 	.presence_delete = memory_presence_delete,
 	.scan_presences = memory_scan_presences,
+	.answer_add = memory_answer_add,
+	.answer_get = memory_answer_get,
+	.answers_prune = memory_answers_prune,
 	.mark_put = memory_mark_put,
 	.mark_get = memory_mark_get,
 };

@@ -136,6 +136,16 @@ CREATE TABLE presences (
 
 CREATE INDEX presences_instance ON presences (instance);
 
+-- What HTTP requests were answered that may come again: by their Idempotency-Key, or sent again by nginx.
+CREATE TABLE answers (
+	key      TEXT PRIMARY KEY,
+	digest   TEXT NOT NULL,  -- of what was asked
+	answer   TEXT NOT NULL,
+	until_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX answers_until ON answers (until_ms);
+
 CREATE TABLE marks (
 	name  TEXT PRIMARY KEY,
 	value INTEGER NOT NULL

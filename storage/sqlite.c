@@ -35,6 +35,7 @@
 #define SOCKET    "id, token, address, format, assigns, connected_ms"
 #define BROADCAST "b.id, b.topic, b.payload, b.hops, b.time_ms"
 #define TIMER     "number, id, instance, kind, due_ms, payload"
+#define ANSWER    "key, digest, answer, until_ms"
 #define PRESENCE  "number, instance, \"join\", key, meta"
 #define JOIN      "number, ended, socket, instance, topic, join_ref, assigns, state_key, state_version_key"
 
@@ -94,6 +95,9 @@ enum statement {
 	PRESENCE_DELETE,
 	PRESENCE_DELETE_ALL,
 	PRESENCE_SCAN,
+	ANSWER_ADD,
+	ANSWER_GET,
+	ANSWER_PRUNE,
 	MARK_PUT,
 	MARK_GET,
 	STATEMENTS
@@ -200,6 +204,10 @@ static const char *const statement_sql[STATEMENTS] = {
 	[PRESENCE_DELETE_ALL] = "DELETE FROM presences WHERE instance = ?",
 	[PRESENCE_SCAN] = "SELECT " PRESENCE " FROM presences WHERE instance = ? ORDER BY number",
 
+	[ANSWER_ADD] = "INSERT INTO answers (" ANSWER ") VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+	[ANSWER_GET] = "SELECT " ANSWER " FROM answers WHERE key = ?",
+	[ANSWER_PRUNE] = "DELETE FROM answers WHERE until_ms < ?",
+
 	[MARK_PUT] = "REPLACE INTO marks (name, value) VALUES (?, ?)",
 	[MARK_GET] = "SELECT value FROM marks WHERE name = ?",
 };
@@ -257,6 +265,13 @@ static const char *const migrations[SCHEMA_VERSION] = {
 		  "meta TEXT NOT NULL "
 		  ");"
 		  "CREATE INDEX presences_instance ON presences (instance);"
+		  "CREATE TABLE answers ("
+		  "key TEXT PRIMARY KEY, "
+		  "digest TEXT NOT NULL, "
+		  "answer TEXT NOT NULL, "
+		  "until_ms INTEGER NOT NULL "
+		  ") WITHOUT ROWID;"
+		  "CREATE INDEX answers_until ON answers (until_ms);"
 		  "ALTER TABLE instances ADD COLUMN schema INTEGER NOT NULL DEFAULT 0;"
 		  "PRAGMA user_version = 3;",
 };
@@ -580,6 +595,18 @@ take_presence(struct columns *columns)
 	return presence;
 }
 
+static struct store_answer
+take_answer(struct columns *columns)
+{
+	struct store_answer answer;
+
+	answer.key = take_text(columns);
+	answer.digest = take_text(columns);
+	answer.answer = take_text(columns);
+	answer.until_ms = take_number(columns);
+	return answer;
+}
+
 /* --- rows to the caller's function --- */
 
 /* Whom rows go to: hand takes a row apart and calls the function of its kind. */
@@ -593,6 +620,7 @@ struct receiver {
 		store_broadcast_fn *broadcast;
 		store_timer_fn *timer;
 		store_presence_fn *presence;
+		store_answer_fn *answer;
 	} row;
 	void *context;
 };
@@ -652,6 +680,14 @@ hand_presence(const struct receiver *receiver, struct columns columns)
 	struct store_presence presence = take_presence(&columns);
 
 	return receiver->row.presence(receiver->context, &presence);
+}
+
+static bool
+hand_answer(const struct receiver *receiver, struct columns columns)
+{
+	struct store_answer answer = take_answer(&columns);
+
+	return receiver->row.answer(receiver->context, &answer);
 }
 
 static bool
@@ -1340,6 +1376,36 @@ sqlite_scan_presences(struct store *store, int64_t instance, store_presence_fn *
 	return run_scan(&call, &receiver);
 }
 
+/* --- answers --- */
+
+static enum store_status
+sqlite_answer_add(struct store *store, const struct store_answer *answer)
+{
+	struct call call = call_of(sqlite_of(store), ANSWER_ADD);
+
+	put_text(&call, answer->key);
+	put_text(&call, answer->digest);
+	put_text(&call, answer->answer);
+	put_number(&call, answer->until_ms);
+	return run_on_row(&call);
+}
+
+static enum store_status
+sqlite_answer_get(struct store *store, const char *key, store_answer_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), ANSWER_GET);
+	struct receiver receiver = {hand_answer, {.answer = row}, context};
+
+	put_text(&call, key);
+	return run_one(&call, &receiver);
+}
+
+static enum store_status
+sqlite_answers_prune(struct store *store, int64_t now_ms)
+{
+	return delete_all(sqlite_of(store), ANSWER_PRUNE, now_ms);
+}
+
 /* --- marks --- */
 
 static enum store_status
@@ -1422,6 +1488,9 @@ static const struct store_backend sqlite_backend = {
 	.presence_put = sqlite_presence_put,
 	.presence_delete = sqlite_presence_delete,
 	.scan_presences = sqlite_scan_presences,
+	.answer_add = sqlite_answer_add,
+	.answer_get = sqlite_answer_get,
+	.answers_prune = sqlite_answers_prune,
 	.mark_put = sqlite_mark_put,
 	.mark_get = sqlite_mark_get,
 };

@@ -359,6 +359,26 @@ store_scan_presences(struct store *store, int64_t instance, store_presence_fn *r
 	return READ(store, scan_presences, instance, row, context);
 }
 
+/* --- answers --- */
+
+enum store_status
+store_answer_add(struct store *store, const struct store_answer *answer)
+{
+	return WRITE(store, answer_add, answer);
+}
+
+enum store_status
+store_answer_get(struct store *store, const char *key, store_answer_fn *row, void *context)
+{
+	return READ(store, answer_get, key, row, context);
+}
+
+enum store_status
+store_answers_prune(struct store *store, int64_t now_ms)
+{
+	return WRITE(store, answers_prune, now_ms);
+}
+
 /* --- marks --- */
 
 enum store_status

@@ -141,6 +141,14 @@ struct store_refused {
 	int64_t time_ms;
 };
 
+/* What a request was answered that may come again. */
+struct store_answer {
+	const char *key;    /* plain text */
+	const char *digest; /* of what was asked; plain text */
+	const char *answer;
+	int64_t until_ms; /* Unix time: it is kept so long */
+};
+
 #define STORE_REFUSED_MAX 10000 /* the oldest go when there are more */
 
 struct store;
@@ -154,6 +162,7 @@ typedef bool store_record_fn(void *context, const struct store_record *record);
 typedef bool store_instance_fn(void *context, const struct store_instance *instance);
 typedef bool store_socket_fn(void *context, const struct store_socket *socket);
 typedef bool store_join_fn(void *context, const struct store_join *join);
+typedef bool store_answer_fn(void *context, const struct store_answer *answer);
 typedef bool store_timer_fn(void *context, const struct store_timer *timer);
 typedef bool store_presence_fn(void *context, const struct store_presence *presence);
 
@@ -367,6 +376,18 @@ enum store_status store_presence_delete(struct store *store, int64_t number);
 /* store_scan_presences - of an instance, by number */
 enum store_status store_scan_presences(struct store *store, int64_t instance, store_presence_fn *row,
                                        void *context);
+
+/* --- answers to requests that may come again --- */
+
+/* store_answer_add - STORE_NONE, and nothing is changed, if there is one of that key */
+enum store_status store_answer_add(struct store *store, const struct store_answer *answer);
+
+/* store_answer_get - row is called once, or STORE_NONE */
+enum store_status store_answer_get(struct store *store, const char *key, store_answer_fn *row,
+                                   void *context);
+
+/* store_answers_prune - those that were to be kept until before now_ms go; Cost O(rows deleted) */
+enum store_status store_answers_prune(struct store *store, int64_t now_ms);
 
 /* --- marks: named numbers --- */
 

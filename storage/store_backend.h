@@ -78,6 +78,11 @@ struct store_backend {
 	enum store_status (*scan_presences)(struct store *store, int64_t instance, store_presence_fn *row,
 	                                    void *context);
 
+	enum store_status (*answer_add)(struct store *store, const struct store_answer *answer);
+	enum store_status (*answer_get)(struct store *store, const char *key, store_answer_fn *row,
+	                                void *context);
+	enum store_status (*answers_prune)(struct store *store, int64_t now_ms);
+
 	enum store_status (*mark_put)(struct store *store, const char *name, int64_t value);
 	enum store_status (*mark_get)(struct store *store, const char *name, int64_t *value);
 };

@@ -4,7 +4,7 @@
  * tests/recordings/README.md has the table of topics, states and events.  Whole new states are
  * handed over (seance_set_state) where the reference did so; board and biglist use edits.
  *
- * To come with resuming: guarded:*, draft:*.
+ * To come with resuming: draft:*.
  */
 #include <math.h>
 #include <signal.h>
@@ -645,20 +645,43 @@ static const struct seance_channel face = {
 	.encode = face_encode,
 };
 
+/* --- guarded:* --- */
+
+/* By the payload, or by what connect has seen of the headers. */
+static enum seance_status
+guarded_authorize(struct seance_call *call, const char *topic, json_object *payload)
+{
+	UNUSED(topic);
+	if (strcmp(get_text(payload, "token"), "good") == 0 || get(seance_assigns(call), "good") != NULL)
+		return SEANCE_OK;
+	return seance_refuse(call, "a good token, please");
+}
+
+static const struct seance_channel guarded = {
+	.topic = "guarded:*",
+	.scope = SEANCE_SHARED,
+	.authorize = guarded_authorize,
+	.init = board_init,
+	.handle_event = board_event,
+};
+
 /* --- the socket --- */
 
 static enum seance_status
 on_connect(struct seance_call *call, json_object *params)
 {
 	const char *deny = get_text(params, "deny");
+	const char *bearer = seance_header(call, "Authorization");
 
 	if (strcmp(deny, "reason") == 0)
 		return seance_refuse(call, "why");
 	if (strcmp(deny, "1") == 0)
 		return SEANCE_REFUSED;
+	if (bearer != NULL && strcmp(bearer, "Bearer good") == 0)
+		return seance_assign(call, "good", json_object_new_boolean(1));
 	return SEANCE_OK;
 }
 
 SEANCE_MAIN_CONNECT(on_connect, &todos, &todosfull, &foo, &authorized, &authmap, &bad_init,
                     &bad_init_map, &crash, &counter, &big, &biglist, &any, &board, &shared, &timer,
-                    &room, &face)
+                    &room, &face, &guarded)

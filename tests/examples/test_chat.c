@@ -3,7 +3,7 @@
 
 #include "seance_test.h"
 
-#include "../../examples/chat/chat.c"
+#include "../../examples/chat/chat.c" /* NOLINT(bugprone-suspicious-include) */
 
 #define LOBBY "chat:lobby"
 

@@ -1,7 +1,7 @@
 /* test_counter - examples/counter, by the kit */
 #include "seance_test.h"
 
-#include "../../examples/counter/counter.c"
+#include "../../examples/counter/counter.c" /* NOLINT(bugprone-suspicious-include) */
 
 int
 main(void)

@@ -1,7 +1,7 @@
 /* test_todos - examples/todos, by the kit */
 #include "seance_test.h"
 
-#include "../../examples/todos/todos.c"
+#include "../../examples/todos/todos.c" /* NOLINT(bugprone-suspicious-include) */
 
 #define HOME "todos:home"
 

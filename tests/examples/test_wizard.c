@@ -1,7 +1,7 @@
 /* test_wizard - examples/wizard, by the kit */
 #include "seance_test.h"
 
-#include "../../examples/wizard/wizard.c"
+#include "../../examples/wizard/wizard.c" /* NOLINT(bugprone-suspicious-include) */
 
 #define ORDER "wizard:order"
 

@@ -15,7 +15,8 @@ check_written(const struct patch_edit *edit, json_object *before)
 	char *text = malloc(len);
 
 	text[0] = '[';
-	memcpy(text + 1, edit->operations.at, edit->operations.len);
+	if (edit->operations.len > 0)
+		memcpy(text + 1, edit->operations.at, edit->operations.len);
 	text[len - 1] = ']';
 	must(json_parse(text, len, &operations, NULL));
 	must(patch_apply(&copy, operations) && json_equal(copy, edit->document));

@@ -526,12 +526,14 @@ test_two_programs(void)
 	                                   &world_hooks, NULL, post_channels);
 	engine_lock(other);
 	ok(engine_restore(other), "  (another program)");
+	engine_unlock(other);
 	for (int i = 0; i < 20; i++) {
 		char steps[100];
 		struct commit_result result;
 		snprintf(steps, sizeof(steps), "[[\"broadcast\",\"news\",%d]]", i);
 		does(&b, a, "shared:x", steps);
 		engine_post(b.engine);
+		engine_lock(other);
 		engine_commit(other, &result); /* sees that there is something */
 		commit_result_release(&result);
 		engine_post(other);
@@ -539,13 +541,13 @@ test_two_programs(void)
 			engine_commit(other, &result);
 			commit_result_release(&result);
 		}
+		engine_unlock(other);
 		bench_all(&b);
 		bench_settle(&b);
 	}
 	json_object *is = world_get(client_find(&b.g[a].client, "shared:x")->state, "got");
 	ok(json_object_array_length(is) == 20 && bench_same(&b, a, "shared:x"),
 	   "two programs: each is given by one");
-	engine_unlock(other);
 	engine_close(other);
 	bench_close(&b);
 }

@@ -563,8 +563,8 @@ check_broadcasts(struct store *store)
 	ok(store_scan_broadcasts(store, "b", 0, list_pending, &numbers) == STORE_OK &&
 	       strcmp(numbers.text, " 0:b:1 0:b:2") == 0,
 	   "%s: a topic's broadcasts", backend);
-	ok(store_broadcast_done(store, 1, "b", id) == STORE_OK &&
-	       store_broadcast_done(store, 1, "b", id) == STORE_NONE &&
+	ok(store_broadcast_done(store, 1, "b", id) == STORE_OK, "%s: given", backend);
+	ok(store_broadcast_done(store, 1, "b", id) == STORE_NONE &&
 	       store_broadcast_done(store, 1, "c", id) == STORE_NONE &&
 	       store_broadcast_done(store, 3, "b", id) == STORE_NONE,
 	   "%s: given once only, and only to those subscribed", backend);
@@ -624,9 +624,9 @@ check_timers(struct store *store)
 	ok(store_scan_timers(store, list_timer, &numbers) == STORE_OK &&
 	       strcmp(numbers.text, " 12 14 11 13") == 0,
 	   "%s: by time, then in the order in which they were set", backend);
-	ok(store_timer_delete(store, 2, 11) == STORE_NONE && store_timer_delete(store, 1, 11) == STORE_OK &&
-	       store_timer_delete(store, 1, 11) == STORE_NONE,
-	   "%s: deleted by its instance, once", backend);
+	ok(store_timer_delete(store, 2, 11) == STORE_NONE && store_timer_delete(store, 1, 11) == STORE_OK,
+	   "%s: deleted by its instance", backend);
+	ok(store_timer_delete(store, 1, 11) == STORE_NONE, "%s: once", backend);
 	numbers = (struct numbers){.left = 100};
 	ok(store_timer_get(store, 11, list_timer, &numbers) == STORE_NONE &&
 	       store_timer_get(store, 13, list_timer, &numbers) == STORE_OK &&

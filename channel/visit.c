@@ -1,0 +1,519 @@
+#include "visit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+#include "json.h"
+#include "memory.h"
+
+void
+visit_free(struct visit *visit)
+{
+	if (!visit)
+		return;
+	json_object_put(visit->params);
+	json_object_put(visit->body);
+	free(visit->name);
+	free(visit->event);
+	free(visit->digest);
+	for (int i = 0; i < VISIT_KEYS; i++)
+		free(visit->keys[i].text);
+	free(visit->if_match);
+	free(visit->answer);
+	free(visit);
+}
+
+struct visit *
+visit_marked(const char *mark)
+{
+	struct visit *visit = memory_zeroed(1, sizeof(*visit));
+	visit->digest = memory_strdup("");
+	visit->answer = memory_strdup("null");
+	if (mark)
+		visit->keys[0] = (struct visit_key){memory_strdup(mark), VISIT_MARK_MS};
+	return visit;
+}
+
+/* --- positions --- */
+
+void
+position_write(char text[POSITION_BYTES], int64_t epoch, int64_t revision)
+{
+	snprintf(text, POSITION_BYTES, "%" PRId64 "-%" PRId64, epoch, revision);
+}
+
+static const char *
+read_number(const char *text, int64_t *number)
+{
+	char *end;
+	if (*text < '0' || *text > '9')
+		return NULL;
+	errno = 0;
+	*number = strtoimax(text, &end, 10);
+	return errno ? NULL : end;
+}
+
+bool
+position_read(const char *text, int64_t *epoch, int64_t *revision)
+{
+	text = read_number(text, epoch);
+	if (!text || *text != '-')
+		return false;
+	text = read_number(text + 1, revision);
+	return text && *text == '\0';
+}
+
+/* --- what is answered --- */
+
+static void
+add_head(struct buffer *out, const struct message *message, const struct instance *instance,
+         int64_t revision, int64_t version)
+{
+	struct visit *visit = message->visit;
+	position_write(visit->position, instance->row.epoch, revision);
+	buffer_add_text(out, "\"version\":");
+	buffer_add_number(out, version);
+	buffer_add_text(out, ",\"revision\":");
+	buffer_add_number(out, revision);
+	buffer_add_text(out, ",\"position\":\"");
+	buffer_add_text(out, visit->position);
+	buffer_add_text(out, "\"");
+}
+
+static void
+add_topic(struct buffer *out, const struct message *message)
+{
+	buffer_add_text(out, "{\"topic\":");
+	buffer_add_json_string(out, message->topic, strlen(message->topic));
+	buffer_add_text(out, ",");
+}
+
+/* Ended with a NUL; it goes into the visit. */
+static void
+end_answer(struct visit *visit, struct buffer *out)
+{
+	buffer_add(out, "}", sizeof("}"));
+	free(visit->answer);
+	visit->answer = out->at;
+}
+
+/* As the instance is now, with what is staged. */
+static void
+answer_state(struct message *message, struct instance *instance, bool reset)
+{
+	struct buffer out = {0};
+	char *state = show_text(instance);
+	add_topic(&out, message);
+	add_head(&out, message, instance, instance->revision, instance->version);
+	if (reset)
+		buffer_add_text(&out, ",\"reset\":true");
+	buffer_add_text(&out, ",\"state\":");
+	buffer_add_text(&out, state);
+	end_answer(message->visit, &out);
+	free(state);
+}
+
+/* --- the patches since --- */
+
+struct since {
+	int64_t revision;
+	struct record **records; /* newest first */
+	size_t count, room;
+};
+
+static bool
+since_row(void *context, const struct store_record *row)
+{
+	struct since *since = context;
+	if (row->revision <= since->revision || since->count > VISIT_PATCHES)
+		return false;
+	if (row->kind != STORE_EVENT)
+		return true;
+	since->records = memory_grow(since->records, since->count, &since->room, sizeof(struct record *));
+	since->records[since->count++] = record_copy(row);
+	return true;
+}
+
+static const char *
+told_by(const struct store_record *row)
+{
+	return row->told ? row->told : row->operations ? row->operations : "[]";
+}
+
+static void
+add_patches(struct buffer *out, const struct since *since)
+{
+	buffer_add_text(out, ",\"patches\":[");
+	for (size_t i = since->count; i-- > 0;) {
+		const struct store_record *row = &since->records[i]->row;
+		buffer_add_text(out, "{\"version\":");
+		buffer_add_number(out, row->version);
+		buffer_add_text(out, ",\"revision\":");
+		buffer_add_number(out, row->revision);
+		buffer_add_text(out, ",\"operations\":");
+		buffer_add_text(out, told_by(row));
+		buffer_add_text(out, i > 0 ? "}," : "}");
+	}
+	buffer_add_text(out, "]");
+}
+
+/* false: the log does not reach back, or another history is meant. */
+static bool
+answer_since(struct engine *engine, struct message *message, const struct instance *instance)
+{
+	const struct visit *visit = message->visit;
+	struct since since = {.revision = visit->since_revision};
+	int64_t lacking = instance->row.revision - since.revision;
+	bool reaches = instance->row.id && visit->since_epoch == instance->row.epoch && lacking >= 0 &&
+	               lacking <= VISIT_PATCHES && instance->channel->message_builder == SEANCE_PATCHES;
+	if (reaches && lacking > 0)
+		reaches =
+			store_history(engine->store, instance->row.last_commit, since_row, &since) == STORE_OK &&
+			(int64_t)since.count == lacking;
+	if (reaches) {
+		struct buffer out = {0};
+		add_topic(&out, message);
+		add_head(&out, message, instance, instance->row.revision, instance->row.version);
+		add_patches(&out, &since);
+		end_answer(message->visit, &out);
+	}
+	for (size_t i = 0; i < since.count; i++)
+		record_free(since.records[i]);
+	free(since.records);
+	return reaches;
+}
+
+/* What is not committed yet is not shown: then it waits for the next commit. */
+static void
+see(struct engine *engine, struct message *message, struct instance *instance)
+{
+	const struct visit *visit = message->visit;
+	if (!instance->staged && visit->has_since && answer_since(engine, message, instance)) {
+		message_answer(engine, message, OUTCOME_COMMITTED);
+		return;
+	}
+	answer_state(message, instance, visit->has_since);
+	if (instance->staged)
+		stage_rowless(engine, message, instance);
+	else
+		message_answer(engine, message, OUTCOME_COMMITTED);
+}
+
+/* --- an event --- */
+
+static enum seance_status
+run_visit_event(struct run *run)
+{
+	const struct seance_channel *channel = run->instance->channel;
+	if (!channel->handle_event)
+		return SEANCE_OK;
+	return channel->handle_event(&run->call, run->message->visit->event, run->message->visit->body,
+	                             run->instance->edit.document);
+}
+
+static void
+add_events(struct buffer *out, const struct seance_call *call)
+{
+	size_t len = call->events ? json_object_array_length(call->events) : 0;
+	buffer_add_text(out, ",\"events\":[");
+	for (size_t i = 0; i < len; i++) {
+		json_object *entry = json_object_array_get_idx(call->events, i);
+		const char *name = json_object_get_string(json_object_array_get_idx(entry, 1));
+		buffer_add_text(out, i > 0 ? ",{\"name\":" : "{\"name\":");
+		buffer_add_json_string(out, name, strlen(name));
+		buffer_add_text(out, ",\"detail\":");
+		buffer_add_text(out, json_text(json_object_array_get_idx(entry, 2), NULL));
+		buffer_add_text(out, "}");
+	}
+	buffer_add_text(out, "]");
+}
+
+/* What clients are told, in the form in which they are. */
+static void
+add_change(struct buffer *out, const struct store_record *row)
+{
+	const char *member = row->built ? ",\"message\":" : row->state ? ",\"state\":" : ",\"operations\":";
+	buffer_add_text(out, member);
+	buffer_add_text(out, row->built ? row->built : row->state ? row->state : told_by(row));
+}
+
+static void
+stage_visit(struct engine *engine, struct run *run)
+{
+	struct instance *instance = run->instance;
+	struct message *message = run->message;
+	struct buffer out = {0};
+	struct staged *staged = stage_event(engine, message, instance, NULL, &run->call);
+	buffer_add_text(&out, "{");
+	add_head(&out, message, instance, instance->revision, instance->version);
+	add_change(&out, &staged->record->row);
+	json_object *events = json_read(staged->record->row.events);
+	struct seance_call told = {.events = events};
+	add_events(&out, &told);
+	json_object_put(events);
+	end_answer(message->visit, &out);
+}
+
+static void
+finish_visit(struct engine *engine, struct run *run, enum seance_status status)
+{
+	struct message *message = run->message;
+	status = settle(engine, run, status);
+	if (status == SEANCE_OK) {
+		stage_visit(engine, run);
+		return;
+	}
+	if (status == SEANCE_REFUSED)
+		message->reason = refusal_of(&run->call, "reason");
+	message_answer(engine, message, status == SEANCE_REFUSED ? OUTCOME_REFUSED : OUTCOME_CRASHED);
+}
+
+static bool
+fits_if_match(const struct visit *visit, const struct instance *instance)
+{
+	char position[POSITION_BYTES], quoted[POSITION_BYTES + 2];
+	if (!visit->if_match || strcmp(visit->if_match, "*") == 0)
+		return true;
+	position_write(position, instance->row.epoch, instance->revision);
+	snprintf(quoted, sizeof(quoted), "\"%s\"", position);
+	return strstr(visit->if_match, quoted) != NULL;
+}
+
+static void
+event_run(struct engine *engine, struct message *message, struct instance *instance)
+{
+	struct run run;
+	if (!fits_if_match(message->visit, instance)) {
+		position_write(message->visit->position, instance->row.epoch, instance->revision);
+		message_answer(engine, message, OUTCOME_CHANGED);
+		return;
+	}
+	run_init(&run, message, instance, message->assigns);
+	run.call.edit = &instance->edit;
+	run.call.version = instance->version;
+	enum seance_status status = run_callback(engine, &run, run_visit_event);
+	ready_waiting(engine, instance);
+	if (run_counts(engine, &run))
+		finish_visit(engine, &run, status);
+	call_release(&run.call);
+}
+
+/* --- the same request again --- */
+
+struct found_answer {
+	struct message *message;
+	bool other; /* it was another request */
+};
+
+static bool
+found_row(void *context, const struct store_answer *row)
+{
+	struct found_answer *found = context;
+	struct visit *visit = found->message->visit;
+	found->other = strcmp(row->digest, visit->digest) != 0;
+	free(visit->answer);
+	visit->answer = found->other ? NULL : memory_strdup(row->answer);
+	return false;
+}
+
+bool
+visit_was_answered(struct engine *engine, struct message *message)
+{
+	const struct visit *visit = message->visit;
+	struct found_answer found = {.message = message};
+	for (int i = 0; i < VISIT_KEYS; i++) {
+		if (!visit->keys[i].text ||
+		    store_answer_get(engine->store, visit->keys[i].text, found_row, &found) != STORE_OK)
+			continue;
+		message_answer(engine, message, found.other ? OUTCOME_MISUSED : OUTCOME_COMMITTED);
+		return true;
+	}
+	return false;
+}
+
+/* STORE_NONE: it was done meanwhile. */
+enum store_status
+visit_write(struct engine *engine, const struct staged *staged)
+{
+	const struct visit *visit = staged->message ? staged->message->visit : NULL;
+	enum store_status status = STORE_OK;
+	if (!visit || (staged->message->kind == MESSAGE_VISIT && !staged->record))
+		return STORE_OK; /* nothing was done */
+	for (int i = 0; i < VISIT_KEYS && status == STORE_OK; i++) {
+		const struct store_answer row = {
+			.key = visit->keys[i].text,
+			.digest = visit->digest,
+			.answer = visit->answer,
+			.until_ms = clock_unix_ms() + visit->keys[i].keep_ms,
+		};
+		if (row.key)
+			status = store_answer_add(engine->store, &row);
+	}
+	return status;
+}
+
+/* --- being let in --- */
+
+static enum seance_status
+run_connect(struct run *run)
+{
+	return run->message->visit->connect(&run->call, run->message->visit->params);
+}
+
+/* One callback that may refuse; what it assigns and asks for goes on with the message. */
+static bool
+ask(struct engine *engine, struct message *message, run_fn *callback, enum message_outcome refused)
+{
+	struct run run;
+	run_init(&run, message, NULL, message->assigns);
+	if (callback == run_connect) {
+		run.call.topic = "";
+		run.call.channel = NULL;
+	}
+	run.call.header = message->visit->header;
+	run.call.header_context = message->visit->header_context;
+	enum seance_status status = run_callback(engine, &run, callback);
+	if (run.call.assigned) {
+		json_object_put(message->assigns);
+		message->assigns = call_take_assigns(&run.call);
+	}
+	effects_append(&message->effects, &run.call.effects);
+	if (status == SEANCE_REFUSED) {
+		message->reason = refusal_of(&run.call, "reason");
+		message_answer(engine, message, refused);
+	} else if (status == SEANCE_CRASHED) {
+		message_answer(engine, message, OUTCOME_CRASHED);
+	}
+	call_release(&run.call);
+	return status == SEANCE_OK;
+}
+
+static bool
+may_come_in(struct engine *engine, struct message *message)
+{
+	struct visit *visit = message->visit;
+	visit->connect = engine->on_connect;
+	if (!visit->connected && visit->connect && !ask(engine, message, run_connect, OUTCOME_DENIED))
+		return false;
+	visit->connected = true;
+	message->channel = channel_for(engine, message->topic);
+	if (!message->channel || message->channel->scope != SEANCE_SHARED) {
+		message_answer(engine, message, OUTCOME_UNMATCHED);
+		return false;
+	}
+	visit->is_public = message->channel->is_public;
+	if (!message->authorized && message->channel->authorize &&
+	    !ask(engine, message, run_authorize, OUTCOME_FORBIDDEN))
+		return false;
+	message->authorized = true;
+	return true;
+}
+
+/* --- the instance --- */
+
+static void
+on_state(struct engine *engine, struct message *message, struct instance *instance)
+{
+	if (message->visit->event)
+		event_run(engine, message, instance);
+	else
+		see(engine, message, instance);
+}
+
+/* Without an event that has led to something it is not kept. */
+static void
+forget_unborn(struct engine *engine, const char *topic)
+{
+	struct instance *instance = table_find_text(engine->shared_by_topic, topic);
+	if (instance)
+		instance_forget(engine, instance);
+}
+
+static void
+first_state_failed(struct engine *engine, struct run *run, enum seance_status status)
+{
+	if (status == SEANCE_REFUSED)
+		run->message->reason = refusal_of(&run->call, "reason");
+	message_answer(engine, run->message, status == SEANCE_REFUSED ? OUTCOME_REFUSED : OUTCOME_CRASHED);
+}
+
+static void
+first_state(struct engine *engine, struct run *run)
+{
+	json_object *state = run->call.first_state;
+	run->call.first_state = NULL;
+	instance_give_state(engine, run->instance, state);
+	show_take(run->instance, &run->call.shown);
+	effects_append(&run->message->effects, &run->call.effects);
+	on_state(engine, run->message, run->instance);
+}
+
+/* The topic has no state yet. */
+static void
+init_run(struct engine *engine, struct message *message, struct instance *instance)
+{
+	struct run run;
+	char *topic = memory_strdup(message->topic);
+	run_init(&run, message, instance, message->assigns);
+	run.call.init = true;
+	enum seance_status status = run_callback(engine, &run, run_init_callback);
+	ready_waiting(engine, instance);
+	bool counts = run_counts(engine, &run);
+	if (counts && status == SEANCE_OK)
+		first_state(engine, &run);
+	else if (counts)
+		first_state_failed(engine, &run, status);
+	call_release(&run.call);
+	if (counts)
+		forget_unborn(engine, topic);
+	free(topic);
+}
+
+void
+visit_run(struct engine *engine, struct message *message)
+{
+	struct instance *instance = NULL;
+	if (!may_come_in(engine, message))
+		return;
+	if (message->visit->event && visit_was_answered(engine, message))
+		return;
+	if (instance_find_shared(engine, message->channel, message->topic, &instance) != STORE_OK) {
+		message_answer(engine, message, OUTCOME_FAILED);
+		return;
+	}
+	if (wait_for(instance, message))
+		return;
+	if (!instance->row.id && !instance->loaded) {
+		init_run(engine, message, instance);
+		return;
+	}
+	switch (instance_ready(engine, instance, message)) {
+	case INSTANCE_READY:
+		on_state(engine, message, instance);
+		break;
+	case INSTANCE_UNREADABLE:
+		message_answer(engine, message, OUTCOME_FAILED);
+		break;
+	case INSTANCE_WAITING:
+		break;
+	}
+}
+
+void
+engine_visit(struct engine *engine, struct visit *visit, const char *topic, void *request)
+{
+	struct message *message = memory_zeroed(1, sizeof(*message));
+	message->kind = MESSAGE_VISIT;
+	message->visit = visit;
+	message->topic = memory_strdup(topic);
+	message->event = visit->event ? memory_strdup(visit->event) : NULL;
+	message->payload = json_object_get(visit->params);
+	message->request = request;
+	message->number = 1;
+	message_ready(engine, message);
+	messages_run(engine);
+}

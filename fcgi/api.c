@@ -1,0 +1,356 @@
+#include "api.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "json.h"
+#include "memory.h"
+#include "origin.h"
+#include "url.h"
+
+#define PREFIX  "/channels/"
+#define EVENTS  "/events/"
+#define KEY_MS  (24L * 3600000L) /* of Idempotency-Key */
+#define KEY_MAX 255
+
+/* --- headers --- */
+
+static const char *
+param(const struct api_request *request, const char *name)
+{
+	return request->param(request->context, name);
+}
+
+/* A client of another site's page reads the answer only if it is told that it may (Fetch standard, CORS). */
+static void
+add_cors(const struct api_request *request, struct buffer *out)
+{
+	const char *origin = param(request, "HTTP_ORIGIN");
+	buffer_add_text(out, "Vary: Origin\r\n");
+	if (!origin || !origin_is_allowed(origin, param(request, "HTTP_HOST"), request->origins))
+		return;
+	buffer_add_text(out, "Access-Control-Allow-Origin: ");
+	buffer_add_text(out, origin);
+	buffer_add_text(out, "\r\nAccess-Control-Allow-Credentials: true\r\n"
+	                     "Access-Control-Expose-Headers: ETag\r\n");
+}
+
+static void
+add_status(const struct api_request *request, struct buffer *out, const char *status, const char *type)
+{
+	buffer_add_text(out, "Status: ");
+	buffer_add_text(out, status);
+	buffer_add_text(out, "\r\nContent-Type: ");
+	buffer_add_text(out, type);
+	buffer_add_text(out, "\r\n");
+	add_cors(request, out);
+}
+
+/* --- problems --- */
+
+/* status: "404 Not Found"; detail is plain text or NULL; reason is borrowed JSON or NULL; more: headers. */
+static void
+add_problem(const struct api_request *request, struct buffer *out, const char *status,
+            const char *detail, json_object *reason, const char *more)
+{
+	add_status(request, out, status, "application/problem+json");
+	buffer_add_text(out, "Cache-Control: no-store\r\n");
+	buffer_add_text(out, more);
+	buffer_add_text(out, "\r\n{\"type\":\"about:blank\",\"title\":");
+	buffer_add_json_string(out, status + 4, strlen(status + 4));
+	buffer_add_text(out, ",\"status\":");
+	buffer_add(out, status, 3);
+	if (detail) {
+		buffer_add_text(out, ",\"detail\":");
+		buffer_add_json_string(out, detail, strlen(detail));
+	}
+	if (reason) {
+		buffer_add_text(out, ",\"reason\":");
+		buffer_add_text(out, json_text(reason, NULL));
+	}
+	buffer_add_text(out, "}");
+}
+
+static struct visit *
+refuse(const struct api_request *request, struct buffer *out, const char *status, const char *detail)
+{
+	add_problem(request, out, status, detail, NULL, "");
+	return NULL;
+}
+
+/* --- the path --- */
+
+struct path {
+	char *topic; /* owned */
+	char *event; /* owned; NULL: none */
+	bool found, sound;
+};
+
+static struct path
+read_path(const char *uri)
+{
+	struct path path = {0};
+	size_t len = strlen(PREFIX);
+	if (!uri || strncmp(uri, PREFIX, len) != 0)
+		return path;
+	uri += len;
+	len = strcspn(uri, "/?");
+	path.topic = url_decode_segment(uri, len);
+	path.sound = path.topic && *path.topic;
+	uri += len;
+	path.found = *uri == '\0' || *uri == '?';
+	if (strncmp(uri, EVENTS, strlen(EVENTS)) != 0)
+		return path;
+	uri += strlen(EVENTS);
+	len = strcspn(uri, "/?");
+	path.event = url_decode_segment(uri, len);
+	path.sound = path.sound && path.event && *path.event;
+	path.found = uri[len] != '/';
+	return path;
+}
+
+/* --- what the answer is kept under --- */
+
+/* FNV-1a, 64 bits: to tell one request from another, against no adversary. */
+static uint64_t
+hash_text(uint64_t hash, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
+	return hash;
+}
+
+#define HASH_BEGIN 0xcbf29ce484222325u
+
+static char *
+format_key(const char *kind, uint64_t hash, const char *text)
+{
+	size_t size = strlen(kind) + strlen(text) + 24;
+	char *key = memory_alloc(size);
+	snprintf(key, size, "%s %016llx %s", kind, (unsigned long long)hash, text);
+	return key;
+}
+
+/* Another client's key is another key: so what identifies a client is part of it. */
+static char *
+client_key(const struct api_request *request, const char *key, const char *topic)
+{
+	static const char *const names[] = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "QUERY_STRING"};
+	uint64_t hash = hash_text(HASH_BEGIN, topic, strlen(topic) + 1);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *value = param(request, names[i]);
+		hash = hash_text(hash, value ? value : "", value ? strlen(value) + 1 : 1);
+	}
+	return format_key("key", hash, key);
+}
+
+static void
+set_keys(const struct api_request *request, struct visit *visit, const char *topic)
+{
+	const char *id = param(request, "REQUEST_ID"), *key = param(request, "HTTP_IDEMPOTENCY_KEY");
+	uint64_t hash = hash_text(HASH_BEGIN, visit->event, strlen(visit->event) + 1);
+	if (id && *id)
+		visit->keys[0] = (struct visit_key){format_key("request", 0, id), VISIT_MARK_MS};
+	if (key && *key)
+		visit->keys[1] = (struct visit_key){client_key(request, key, topic), KEY_MS};
+	visit->digest = format_key("event", hash_text(hash, request->body, request->len), "");
+}
+
+/* --- reading --- */
+
+static bool
+read_since(const struct api_request *request, struct visit *visit, struct buffer *out)
+{
+	json_object *since = NULL;
+	if (!json_object_object_get_ex(visit->params, "since", &since))
+		return true;
+	visit->has_since = true;
+	if (position_read(json_object_get_string(since), &visit->since_epoch, &visit->since_revision))
+		return true;
+	refuse(request, out, "400 Bad Request", "since is no position");
+	return false;
+}
+
+static bool
+is_json(const char *type)
+{
+	size_t len = type ? strcspn(type, "; ") : 0;
+	return !type || !*type || (len == 16 && strncasecmp(type, "application/json", len) == 0);
+}
+
+static bool
+read_event(const struct api_request *request, struct visit *visit, const struct path *path,
+           struct buffer *out)
+{
+	const char *key = param(request, "HTTP_IDEMPOTENCY_KEY"), *match = param(request, "HTTP_IF_MATCH");
+	const char *origin = param(request, "HTTP_ORIGIN");
+	struct json_error error = {.message = "it is no object"};
+	if (origin && !origin_is_allowed(origin, param(request, "HTTP_HOST"), request->origins))
+		return refuse(request, out, "403 Forbidden", "the Origin is not allowed"), false;
+	if (!is_json(param(request, "CONTENT_TYPE")))
+		return refuse(request, out, "415 Unsupported Media Type", "the body must be application/json"),
+		       false;
+	if (key && (strlen(key) > KEY_MAX || !json_is_utf8(key, strlen(key))))
+		return refuse(request, out, "400 Bad Request", "the Idempotency-Key is too long, or no text"),
+		       false;
+	if (!json_parse(request->body, request->len, &visit->body, &error) ||
+	    !json_object_is_type(visit->body, json_type_object))
+		return refuse(request, out, "400 Bad Request", error.message), false;
+	visit->event = memory_strdup(path->event);
+	visit->if_match = match ? memory_strdup(match) : NULL;
+	set_keys(request, visit, path->topic);
+	return true;
+}
+
+/* A header by its name, as connect asks for it. */
+static const char *
+header_of(void *context, const char *name)
+{
+	const struct api_request *request = context;
+	char text[128] = "HTTP_";
+	size_t len = strlen(name);
+	if (len + 6 > sizeof(text))
+		return NULL;
+	for (size_t i = 0; i < len; i++)
+		text[5 + i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
+	text[5 + len] = '\0';
+	return param(request, text);
+}
+
+static void
+answer_options(const struct api_request *request, struct buffer *out, const char *allow)
+{
+	buffer_add_text(out, "Status: 204 No Content\r\n");
+	add_cors(request, out);
+	buffer_add_text(out, "Allow: ");
+	buffer_add_text(out, allow);
+	buffer_add_text(out, "\r\nAccess-Control-Allow-Methods: ");
+	buffer_add_text(out, allow);
+	buffer_add_text(out,
+	                "\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, "
+	                "If-Match, If-None-Match\r\nAccess-Control-Max-Age: 86400\r\n\r\n");
+}
+
+static struct visit *
+read_visit(const struct api_request *request, const struct path *path, struct buffer *out)
+{
+	const char *id = param(request, "REQUEST_ID"), *query = param(request, "QUERY_STRING");
+	struct visit *visit = memory_zeroed(1, sizeof(*visit));
+	visit->params = url_params(query ? query : "");
+	visit->header = header_of;
+	visit->header_context = (void *)(uintptr_t)request;
+	visit->name = memory_strdup(id && *id ? id : "request");
+	if (path->event ? read_event(request, visit, path, out) : read_since(request, visit, out))
+		return visit;
+	visit_free(visit);
+	return NULL;
+}
+
+static struct visit *
+read_method(const struct api_request *request, const struct path *path, struct buffer *out)
+{
+	const char *method = param(request, "REQUEST_METHOD");
+	const char *allow = path->event ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+	char header[64];
+	bool fits = method && (path->event ? strcmp(method, "POST") == 0
+	                                   : strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0);
+	if (method && strcmp(method, "OPTIONS") == 0) {
+		answer_options(request, out, allow);
+		return NULL;
+	}
+	if (fits)
+		return read_visit(request, path, out);
+	snprintf(header, sizeof(header), "Allow: %s\r\n", allow);
+	add_problem(request, out, "405 Method Not Allowed", NULL, NULL, header);
+	return NULL;
+}
+
+struct visit *
+api_read(const struct api_request *request, char **topic, struct buffer *out)
+{
+	struct path path = read_path(param(request, "REQUEST_URI"));
+	struct visit *visit = NULL;
+	if (!path.found)
+		refuse(request, out, "404 Not Found", "there is no such path");
+	else if (!path.sound)
+		refuse(request, out, "400 Bad Request", "the path is not well encoded");
+	else
+		visit = read_method(request, &path, out);
+	free(path.event);
+	*topic = path.topic;
+	return visit;
+}
+
+/* --- answering --- */
+
+static bool
+is_known(const struct api_request *request, const struct visit *visit)
+{
+	const char *known = param(request, "HTTP_IF_NONE_MATCH");
+	char quoted[POSITION_BYTES + 2];
+	snprintf(quoted, sizeof(quoted), "\"%s\"", visit->position);
+	return known && (strcmp(known, "*") == 0 || strstr(known, quoted));
+}
+
+static void
+answer_seen(const struct api_request *request, const struct visit *visit, struct buffer *out)
+{
+	bool known = is_known(request, visit);
+	add_status(request, out, known ? "304 Not Modified" : "200 OK", "application/json");
+	buffer_add_text(out, "ETag: \"");
+	buffer_add_text(out, visit->position);
+	buffer_add_text(out, visit->is_public ? "\"\r\nCache-Control: public, no-cache\r\n\r\n"
+	                                      : "\"\r\nCache-Control: private, no-cache\r\n\r\n");
+	if (!known)
+		buffer_add_text(out, visit->answer);
+}
+
+static void
+answer_done(const struct api_request *request, const struct visit *visit, struct buffer *out)
+{
+	add_status(request, out, "200 OK", "application/json");
+	buffer_add_text(out, "Cache-Control: no-store\r\n\r\n");
+	buffer_add_text(out, visit->answer);
+}
+
+void
+api_answer(const struct api_request *request, const struct message *message, struct buffer *out)
+{
+	const struct visit *visit = message->visit;
+	switch (message->outcome) {
+	case OUTCOME_COMMITTED:
+		(visit->event ? answer_done : answer_seen)(request, visit, out);
+		break;
+	case OUTCOME_REFUSED:
+		add_problem(request, out, "422 Unprocessable Content", "the channel has refused it",
+		            message->reason, "");
+		break;
+	case OUTCOME_DENIED:
+		add_problem(request, out, "401 Unauthorized", NULL, message->reason,
+		            "WWW-Authenticate: Bearer\r\n");
+		break;
+	case OUTCOME_FORBIDDEN:
+		add_problem(request, out, "403 Forbidden", NULL, message->reason, "");
+		break;
+	case OUTCOME_UNMATCHED:
+		refuse(request, out, "404 Not Found", "there is no such topic with shared state");
+		break;
+	case OUTCOME_CHANGED:
+		refuse(request, out, "412 Precondition Failed", "the state has moved on");
+		break;
+	case OUTCOME_MISUSED:
+		refuse(request, out, "422 Unprocessable Content",
+		       "the Idempotency-Key was used for another request");
+		break;
+	case OUTCOME_CRASHED:
+		refuse(request, out, "500 Internal Server Error", "the channel has crashed");
+		break;
+	default:
+		add_problem(request, out, "503 Service Unavailable", "the server could not store it", NULL,
+		            "Retry-After: 1\r\n");
+		break;
+	}
+}

@@ -1,0 +1,36 @@
+/*
+ * api - the HTTP API: topics with shared state for clients without a socket
+ *
+ *     GET  /channels/TOPIC                the state; ?since=POSITION: the patches after it
+ *     POST /channels/TOPIC/events/NAME    an event; the body is its payload
+ *
+ * TOPIC and NAME are one percent-encoded segment each.  Errors are application/problem+json (RFC 9457).
+ */
+#ifndef SEANCE_API_H
+#define SEANCE_API_H
+
+#include "buffer.h"
+#include "engine.h"
+
+/* A request, wherever it comes from. */
+struct api_request {
+	const char *(*param)(void *context, const char *name); /* as of CGI (RFC 3875); NULL: absent */
+	void *context;
+	const char *body;
+	size_t len;
+	const char *origins; /* allowed beside the host's own, see --origins */
+};
+
+/*
+ * api_read - what a request asks for
+ *
+ * topic     Set to the topic, owned by the caller.
+ * out       What is answered at once is appended when there is nothing to ask the engine.
+ * Returns   Owned by the caller; its header function asks the request, which must outlive it; NULL: see out.
+ */
+struct visit *api_read(const struct api_request *request, char **topic, struct buffer *out);
+
+/* api_answer - appends headers and body of what came of it */
+void api_answer(const struct api_request *request, const struct message *message, struct buffer *out);
+
+#endif
