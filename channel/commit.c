@@ -619,7 +619,7 @@ apply(struct engine *engine, struct staged *staged, struct commit_result *result
 		apply_row(engine, staged, result);
 	if (staged->message)
 		apply_message(engine, staged);
-	if (buries)
+	if (instance && buries)
 		bury(engine, instance);
 	else if (instance)
 		unstage(engine, instance);

@@ -672,7 +672,8 @@ memory_scan_pending(struct store *store, const char *after, store_broadcast_fn *
 {
 	struct memory *memory = memory_of(store);
 	const struct table *all = &memory->tables[SUBSCRIPTIONS];
-	const struct subscription **order = store_check_memory(malloc((all->count + 1) * sizeof(*order)));
+	const struct subscription **order =
+		store_check_memory(malloc((all->count + 1) * sizeof(struct subscription *)));
 	size_t count = 0;
 	bool going = true;
 
@@ -680,7 +681,7 @@ memory_scan_pending(struct store *store, const char *after, store_broadcast_fn *
 		order[count] = all->slots[i].row;
 		count += strcmp(order[count]->topic, after) > 0;
 	}
-	qsort(order, count, sizeof(*order), compare_subscriptions);
+	qsort(order, count, sizeof(struct subscription *), compare_subscriptions);
 	for (size_t i = 0; i < count && going; i++) {
 		const struct store_broadcast *next = next_broadcast(memory, order[i]->topic, order[i]->position);
 
@@ -808,12 +809,13 @@ static enum store_status
 memory_scan_timers(struct store *store, store_timer_fn *row, void *context)
 {
 	const struct table *timers = &memory_of(store)->tables[TIMERS];
-	const struct store_timer **order = store_check_memory(malloc((timers->count + 1) * sizeof(*order)));
+	const struct store_timer **order =
+		store_check_memory(malloc((timers->count + 1) * sizeof(struct store_timer *)));
 	size_t count = timers->count;
 
 	for (size_t i = 0; i < count; i++)
 		order[i] = timers->slots[i].row;
-	qsort(order, count, sizeof(*order), compare_timers);
+	qsort(order, count, sizeof(struct store_timer *), compare_timers);
 	for (size_t i = 0; i < count; i++)
 		if (!row(context, order[i]))
 			break;
