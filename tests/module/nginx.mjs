@@ -89,7 +89,7 @@ export async function startNginx(options = {}) {
 load_module ${modulePath};
 daemon ${p.daemon ? 'on' : 'off'}; pid ${pidFile}; error_log ${errorLog} info;
 user root; worker_processes ${p.processes || 1}; worker_rlimit_nofile ${p.files}; ${p.main}
-${preload ? 'env LD_PRELOAD; env ASAN_OPTIONS; env LSAN_OPTIONS;' : ''}
+env LD_PRELOAD; env ASAN_OPTIONS; env LSAN_OPTIONS;   # for the new binary of an upgrade, too
 events { worker_connections ${p.connections}; ${p.events} }
 http {
 	access_log ${join(dir, 'access.log')};

@@ -30,10 +30,13 @@ export async function start(options = {}) {
 	const clients = new Set()
 	const stop = async () => {
 		for (const c of clients) c.cut()
-		await nginx?.stop()
-		await program.stop()
-		await link.stop()
-		rmSync(dir, { recursive: true, force: true })
+		try {
+			await nginx?.stop()
+		} finally {
+			await program.stop()
+			await link.stop()
+			rmSync(dir, { recursive: true, force: true })
+		}
 	}
 	try {
 		nginx = await startNginx({ dir, ...options })
