@@ -32,7 +32,7 @@ if [ ! -e "$out/source-$version" ]; then
 fi
 
 # what it was configured for: other files of the module need it anew
-wanted=$(cksum "$tree/nginx/module/config" "$0")
+wanted=$(cat "$tree/nginx/module/config" "$0" | cksum)
 if [ "$(cat "$out/configured" 2>/dev/null)" != "$wanted" ]; then
 	(
 		cd "$out/nginx"
