@@ -4,7 +4,7 @@ import tls from 'node:tls'
 import { Client, closeFrame, frame, OP } from './client.mjs'
 import { text } from './program.mjs'
 import { certificate, start, using } from './setup.mjs'
-import { alive, descriptors, freePort, privateMemory, sleep, startNginx, until } from './nginx.mjs'
+import { alive, descriptors, freePort, listens, privateMemory, sleep, startNginx, until } from './nginx.mjs'
 
 const many = async (s, n, name) => {
 	const clients = []
@@ -24,11 +24,11 @@ test('reload: sockets go on in the old worker, over its own link; it leaves afte
 	for (const c of clients) assert.equal(await c.nextText(), 'still here')
 	stream.deliver(clients.map(c => [c.id, 0, 1]), 'news')
 	for (const c of clients) assert.equal(await c.nextText(), 'news')
-	await sleep(200)
-	assert.ok(alive(old))
+	await until(() => !listens(old, s.nginx.port), 'the old worker to take no more')
 	const d = await s.open('new')
 	d.text('x')
 	assert.equal(await d.nextText(), 'x')
+	assert.ok(alive(old))
 	for (const c of clients) c.send(closeFrame(1000))
 	await Promise.all(clients.map(c => c.end()))
 	await until(() => stream.of('CLOSED').length === 20, 'all told as closed')
@@ -101,13 +101,8 @@ test('binary upgrade: sockets go on in the old worker, newcomers come to the new
 		await until(() => s.nginx.pid && s.nginx.pid !== old && s.nginx.workers().length === 1, 'the new master and its worker')
 		process.kill(old, 'SIGWINCH')
 		await until(() => s.link.streams.length === 2 && s.link.streams[1].ready, 'the new worker\'s link')
-		let n = 0
-		const d = await until(async () => {      // one that the old worker has taken yet is none
-			const id = `fresh${++n}`, c = await s.open(null, `/?id=${id}`)
-			await until(() => s.link.streams.some(x => x.handles[id] !== undefined), 'held')
-			if (s.link.streams[1].handles[id] !== undefined) return c
-			clients.push(Object.assign(c, { id }))
-		}, 'a newcomer in the new worker')
+		await until(() => !listens(worker, s.nginx.port), 'the old worker to take no more')
+		const d = await s.open('fresh')
 		d.text('new')
 		assert.equal(await d.nextText(), 'new')
 		for (const c of clients) { c.text('old'); assert.equal(await c.nextText(), 'old') }
@@ -128,12 +123,13 @@ test('binary upgrade: sockets go on in the old worker, newcomers come to the new
 test('binary upgrade taken back: the old master\'s workers serve again, the new worker keeps its sockets until they close', async () => {
 	const s = await start({ daemon: true })
 	try {
-		const old = s.nginx.pid, [c] = await many(s, 1, 'u')
+		const old = s.nginx.pid, [c] = await many(s, 1, 'u'), [worker] = s.nginx.workers()
 		process.kill(old, 'SIGUSR2')
 		await until(() => s.nginx.pid && s.nginx.pid !== old && s.nginx.workers().length === 1, 'the new master and its worker')
 		const fresh = s.nginx.pid
 		process.kill(old, 'SIGWINCH')
 		await until(() => s.link.streams.length === 2 && s.link.streams[1].ready, 'the new worker\'s link')
+		await until(() => !listens(worker, s.nginx.port), 'the old worker to take no more')
 		const d = await s.open('d')
 		process.kill(old, 'SIGHUP')                      // its workers anew
 		process.kill(fresh, 'SIGQUIT')

@@ -43,6 +43,14 @@ export function children(pid) {
 // Descriptors that a process has open.
 export const descriptors = pid => readdirSync(`/proc/${pid}/fd`).length
 
+// Whether a process takes connections to a port.
+export function listens(pid, port) {
+	const address = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+	const sockets = readFileSync('/proc/net/tcp', 'utf8').split('\n').map(line => line.trim().split(/\s+/))
+		.filter(([, local, , state]) => local?.endsWith(address) && state === '0A').map(fields => `socket:[${fields[9]}]`)
+	return alive(pid) && openFiles(pid).some(file => sockets.includes(file))
+}
+
 // Kilobytes of memory of its own that a process has (not shared with files).
 export const privateMemory = pid =>
 	Number(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8').match(/Private_Dirty:\s+(\d+)/)[1])
@@ -119,6 +127,7 @@ http {
 	child.stdout.on('data', d => { output += d })
 	child.stderr.on('data', d => { output += d })
 	let exited = null
+	const masters = new Set()      // that have been seen: a binary upgrade makes one more
 	const exit = new Promise(done => child.on('exit', (code, signal) => { if (!o.daemon || code) exited = code ?? signal; done() }))
 	const log = () => existsSync(errorLog) ? readFileSync(errorLog, 'utf8') : ''
 	const self = {
@@ -126,7 +135,11 @@ http {
 		// undefined for the moment in which a binary upgrade renames its file
 		get pid() {
 			if (!o.daemon) return child.pid
-			try { return Number(readFileSync(pidFile, 'utf8')) || undefined } catch { return undefined }
+			try {
+				const pid = Number(readFileSync(pidFile, 'utf8')) || undefined
+				masters.add(pid)
+				return pid
+			} catch { return undefined }
 		},
 		output: () => output,
 		access: () => readFileSync(join(dir, 'access.log'), 'utf8'),
@@ -141,15 +154,13 @@ http {
 			await until(() => self.workers().some(pid => !before.has(pid)), 'a new worker')
 		},
 		async stop() {
-			if (exited === null && (!o.daemon || existsSync(pidFile))) {
-				const { pid } = self, workers = self.workers()
-				process.kill(pid, 'SIGTERM')
-				const timer = setTimeout(() => {
-					for (const p of [pid, ...workers]) try { process.kill(p, 'SIGKILL') } catch { /* gone */ }
-				}, 5000)
-				await (o.daemon ? until(() => !alive(pid), 'nginx to end') : exit)
-				clearTimeout(timer)
-			}
+			masters.add(self.pid)
+			const left = [...masters].filter(alive), all = [...left, ...left.flatMap(children)]
+			const end = (pids, signal) => { for (const pid of pids) try { process.kill(pid, signal) } catch { /* gone */ } }
+			end(left, 'SIGTERM')
+			const timer = setTimeout(end, 5000, all, 'SIGKILL')
+			await (o.daemon ? until(() => !left.some(alive), 'nginx to end') : exit)
+			clearTimeout(timer)
 			const complaint = `${output}\n${log()}`.match(/ERROR: \w+Sanitizer[\s\S]{0,3000}/)
 			if (!o.dir) rmSync(dir, { recursive: true, force: true })
 			if (complaint) throw new Error(complaint[0])
