@@ -43,8 +43,8 @@ struct engine_hooks {
 	void *context;
 
 	/*
-	 * A callback begins for message `number` of the socket that name is the token of, or for the "broadcast"
-	 * or "timer" of that id; the lock is not held.  false: it has killed the program before and is not to run.
+	 * A callback begins for message `number` of the socket that name is the token of, for a visit of that name,
+	 * or for "KIND@INSTANCE": what an instance is given, such as a broadcast of that id; the lock is not held.  false: it has killed the program before and is not to run.
 	 */
 	bool (*run_begin)(void *context, const char *name, int64_t number, int *slot);
 	void (*run_end)(void *context, int slot);

@@ -129,9 +129,10 @@ struct post {
 	enum post_kind kind;
 	struct instance *instance; /* counts it; NULL: no channel serves it any more */
 	int64_t instance_id;
-	int64_t id;  /* of the broadcast or timer */
-	char *topic; /* owned; of PubSub; NULL: no broadcast */
-	char *text;  /* owned; the payload as text */
+	int64_t id;    /* of the broadcast or timer */
+	char name[40]; /* for the supervisor: of what kind, and for whom */
+	char *topic;   /* owned; of PubSub; NULL: no broadcast */
+	char *text;    /* owned; the payload as text */
 	int64_t hops;
 };
 

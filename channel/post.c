@@ -4,6 +4,7 @@
  * timer, and counts only if it was there to be moved or deleted: so each is given once.  Here is only kept
  * which of them were taken and are not committed yet.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,7 @@ post_new(enum post_kind kind, struct instance *instance, int64_t instance_id, in
 	post->instance_id = instance_id;
 	post->id = id;
 	post->text = memory_strdup(payload);
+	snprintf(post->name, sizeof(post->name), "%s@%lld", post_name(post), (long long)instance_id);
 	if (instance)
 		instance->posts++;
 	return message;

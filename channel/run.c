@@ -59,7 +59,7 @@ name_of(const struct message *message)
 		return message->visit->name;
 	if (!message->post)
 		return message->socket->row.token;
-	return post_name(message->post);
+	return message->post->name;
 }
 
 static int64_t

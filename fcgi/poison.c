@@ -190,3 +190,30 @@ poison_deaths(const struct poison *poison, const char *name, int64_t number)
 
 	return suspect != NULL ? suspect->deaths : 0;
 }
+
+/* How many that are like it, up to the '@' at len, have killed too often. */
+static int
+killers_like(const struct page *page, const char *name, size_t len, int64_t number)
+{
+	unsigned kept = suspects_kept(page);
+	int count = 0;
+
+	for (unsigned i = 0; i < kept; i++) {
+		const struct suspect *suspect = &page->suspects[i];
+
+		count += suspect->number == number && suspect->deaths >= POISON_DEATHS &&
+		         strncmp(suspect->name, name, len) == 0;
+	}
+	return count;
+}
+
+bool
+poison_kills(const struct poison *poison, const char *name, int64_t number)
+{
+	const char *at = strchr(name, '@');
+
+	if (poison_deaths(poison, name, number) >= POISON_DEATHS)
+		return true;
+	return at != NULL &&
+	       killers_like(poison->page, name, (size_t)(at - name) + 1, number) >= POISON_LIKE;
+}

@@ -8,9 +8,11 @@
 #ifndef SEANCE_POISON_H
 #define SEANCE_POISON_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define POISON_DEATHS   2   /* workers that a message may kill */
+#define POISON_LIKE     3   /* of one kind that may do so */
 #define POISON_SLOTS    64  /* callbacks that may run at once */
 #define POISON_SUSPECTS 256 /* messages remembered; the oldest is forgotten first */
 #define POISON_NAME     80  /* bytes of a name that count, with its NUL */
@@ -43,5 +45,13 @@ void poison_forget(struct poison *poison);
 
 /* poison_deaths - workers that died in (name, number) */
 int poison_deaths(const struct poison *poison, const char *name, int64_t number);
+
+/*
+ * poison_kills - is it not to be run any more?
+ *
+ * POISON_DEATHS workers died in it; or in each of POISON_LIKE others of that number whose names have the same
+ * beginning up to their '@': "broadcast@7" is that of the broadcast `number` to instance 7.
+ */
+bool poison_kills(const struct poison *poison, const char *name, int64_t number);
 
 #endif

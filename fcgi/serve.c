@@ -184,7 +184,7 @@ run_begin(void *context, const char *name, int64_t number, int *slot)
 {
 	struct server *server = context;
 	*slot = -1;
-	if (*name && poison_deaths(server->poison, name, number) >= POISON_DEATHS) {
+	if (*name && poison_kills(server->poison, name, number)) {
 		loop_block_begin(server->loop);
 		return false;
 	}

@@ -48,6 +48,29 @@ test_life(void)
 	poison_free(poison);
 }
 
+/* A broadcast is given to many: one instance's trouble is not the others', unless it is that of several. */
+static void
+test_like(void)
+{
+	struct poison *poison = poison_new();
+	static const char *const names[] = {"broadcast@1", "broadcast@2", "broadcast@3"};
+
+	for (int i = 0; i < 3; i++) {
+		for (int death = 0; death < POISON_DEATHS; death++) {
+			ok(!poison_kills(poison, names[i], 7), "run for the %d. time", death + 1);
+			poison_enter(poison, names[i], 7);
+			poison_bury(poison);
+		}
+		ok(poison_kills(poison, names[i], 7), "not again");
+		ok(poison_kills(poison, "broadcast@4", 7) == (i == 2), "another of the same broadcast: %s",
+		   i == 2 ? "not any more" : "it is");
+	}
+	ok(!poison_kills(poison, "broadcast@4", 8) && !poison_kills(poison, "timer@4", 7) &&
+	       !poison_kills(poison, "broadcast", 7),
+	   "what is not like it is run");
+	poison_free(poison);
+}
+
 static void
 test_names(void)
 {
@@ -108,6 +131,7 @@ main(void)
 {
 	alarm(60);
 	test_life();
+	test_like();
 	test_names();
 	test_oldest();
 	test_processes();
