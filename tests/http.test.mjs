@@ -4,12 +4,15 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
 import { Raw } from "./lib/raw.mjs";
 import { patched } from "./lib/recording.mjs";
 import { until, within } from "./lib/wait.mjs";
-import { startSystem } from "./system.mjs";
+import { startSystem, tree } from "./system.mjs";
 
 let system;
 before(async () => {
@@ -218,6 +221,26 @@ describe("CORS", () => {
     assert.equal(asked.status, 204);
     assert.match(asked.headers.get("access-control-allow-headers"), /Idempotency-Key/);
   });
+});
+
+it("the README's lines do what they say", async () => {
+  const lines = readFileSync(join(tree, "README.md"), "utf8").match(/## By HTTP\n[^]*?```sh\n([^]*?)```/)[1].trim().split("\n");
+  const todos = await startSystem({ app: "examples/todos" });
+  try {
+    const run = async (line, position = "") => {
+      const command = line.replaceAll("http://127.0.0.1:8080", todos.url).replace("POSITION", position);
+      return (await promisify(execFile)("bash", ["-c", command])).stdout;
+    };
+    const [look, since, add] = lines;
+    assert.match(await run(look), /^ETag: "\d+-0"/m);
+    const { position } = JSON.parse(await run(add));
+    assert.match(await run(look), /"title":"Buy candles"/);
+    assert.deepEqual(JSON.parse(await run(since, position)).patches, []);
+    await run(add);
+    assert.equal(JSON.parse(await run(since, position)).patches.length, 1);
+  } finally {
+    await todos.stop();
+  }
 });
 
 it("100 clients with curl at once see the same", async () => {
