@@ -1,11 +1,11 @@
 #include "api.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "header.h"
 #include "json.h"
 #include "memory.h"
 #include "origin.h"
@@ -209,15 +209,9 @@ read_event(const struct api_request *request, struct visit *visit, const struct 
 static const char *
 header_of(void *context, const char *name)
 {
-	const struct api_request *request = context;
-	char text[128] = "HTTP_";
-	size_t len = strlen(name);
-	if (len + 6 > sizeof(text))
-		return NULL;
-	for (size_t i = 0; i < len; i++)
-		text[5 + i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
-	text[5 + len] = '\0';
-	return param(request, text);
+	char text[HEADER_PARAM_BYTES];
+	header_param(text, name);
+	return param(context, text);
 }
 
 static void

@@ -1,8 +1,8 @@
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "header.h"
 #include "json.h"
 #include "log.h"
 #include "memory.h"
@@ -64,14 +64,9 @@ format_of(const struct loop_request *request, json_object *params)
 static const char *
 header_of(void *context, const char *name)
 {
-	char param[128] = "HTTP_";
-	size_t len = strlen(name);
-	if (len + 6 > sizeof(param))
-		return NULL;
-	for (size_t i = 0; i < len; i++)
-		param[5 + i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
-	param[5 + len] = '\0';
-	return loop_param(context, param);
+	char text[HEADER_PARAM_BYTES];
+	header_param(text, name);
+	return loop_param(context, text);
 }
 
 static void
