@@ -3,6 +3,7 @@
 #include "message.h"
 #include "socket.h"
 #include "table.h"
+#include "wait.h"
 #include "websocket.h"
 
 #include <ngx_event.h>
@@ -93,7 +94,7 @@ tell_held(struct seance_link *link, struct seance_socket *s)
 {
 	struct link_message message = {.type = LINK_HELD,
 	                               .handle = s->handle,
-	                               .kind = LINK_WEBSOCKET,
+	                               .kind = s->kind,
 	                               .position = s->position,
 	                               .answered = s->answered,
 	                               .id = s->id,
@@ -224,7 +225,9 @@ tell_ack(struct seance_link *link)
 static void
 count_socket(uint64_t *counts, const struct seance_socket *s)
 {
-	counts[LINK_COUNT_WEBSOCKETS]++;
+	counts[s->kind == LINK_WEBSOCKET ? LINK_COUNT_WEBSOCKETS
+	       : s->kind == LINK_STREAM  ? LINK_COUNT_STREAMS
+	                                 : LINK_COUNT_PARKED]++;
 	counts[LINK_COUNT_BEHIND] += s->behind;
 	counts[LINK_COUNT_IN_FLIGHT] += s->message != NULL;
 	for (const struct seance_message *m = s->waiting; m != NULL; m = m->next)
@@ -319,7 +322,9 @@ deliver_frame(const struct link_message *m)
 	const char *why = "out of memory";
 	struct seance_frame *frame = NULL;
 
-	if (m->opcode == LINK_EVENTS || m->opcode == LINK_CATCH_UP)
+	if (m->opcode == LINK_BYTES || m->opcode == LINK_CATCH_UP_BYTES)
+		frame = seance_frame_bytes(m->body, m->body_len);
+	else if (m->opcode == LINK_EVENTS || m->opcode == LINK_CATCH_UP)
 		frame = seance_events_frame(m->body, m->body_len, &why);
 	else if (m->opcode == LINK_TEXT && !websocket_utf8_valid(m->body, m->body_len))
 		why = "text that is not UTF-8";
@@ -330,7 +335,7 @@ deliver_frame(const struct link_message *m)
 		log_impossible(why);
 		return NULL;
 	}
-	frame->catch_up = m->opcode == LINK_CATCH_UP;
+	frame->catch_up = m->opcode == LINK_CATCH_UP || m->opcode == LINK_CATCH_UP_BYTES;
 	return frame;
 }
 
@@ -344,6 +349,17 @@ close_targets(const struct link_message *m)
 		if (s != NULL)
 			seance_socket_close(s, WEBSOCKET_INTERNAL_ERROR, NULL, 0);
 	}
+}
+
+static void
+deliver_to(struct seance_socket *s, const struct link_target *target, struct seance_frame *frame)
+{
+	if (s->kind == (frame->bytes ? LINK_STREAM : LINK_WEBSOCKET)) {
+		seance_socket_deliver(s, target->after, target->cursor, frame);
+		return;
+	}
+	log_impossible("not for this kind of socket");
+	seance_socket_close(s, WEBSOCKET_INTERNAL_ERROR, NULL, 0);
 }
 
 /* Serves targets of a delivery while `budget` lasts.  NGX_AGAIN: not all. */
@@ -369,7 +385,7 @@ deliver(struct seance_link *link, const struct link_message *m, ngx_uint_t *budg
 		s = seance_table_find(target.handle);
 		seance_count(link, UNITS, 1);
 		if (s != NULL)
-			seance_socket_deliver(s, target.after, target.cursor, link->frame);
+			deliver_to(s, &target, link->frame);
 	}
 	seance_frame_unref(link->frame);
 	link->frame = NULL;
@@ -403,6 +419,15 @@ close_socket(const struct link_message *m)
 	seance_socket_close(s, WEBSOCKET_INTERNAL_ERROR, NULL, 0);
 }
 
+static void
+wake(const struct link_message *m)
+{
+	struct seance_socket *s = seance_table_find(m->handle);
+
+	if (s != NULL && s->kind == LINK_WAIT)
+		seance_wait_wake(s);
+}
+
 static ngx_int_t
 hear(struct seance_link *link, const struct link_message *m, ngx_uint_t *budget)
 {
@@ -414,6 +439,11 @@ hear(struct seance_link *link, const struct link_message *m, ngx_uint_t *budget)
 		break;
 	case LINK_CLOSE:
 		close_socket(m);
+		if (*budget > 0)
+			(*budget)--;
+		break;
+	case LINK_WAKE:
+		wake(m);
 		if (*budget > 0)
 			(*budget)--;
 		break;

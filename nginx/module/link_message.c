@@ -71,7 +71,7 @@ take_deliver(struct fields *f, struct link_message *m)
 	m->batch = take_number(f, 8);
 	m->opcode = (uint8_t)take_number(f, 1);
 	m->target_count = (uint32_t)take_number(f, 4);
-	if (m->opcode < LINK_TEXT || m->opcode > LINK_CATCH_UP)
+	if (m->opcode < LINK_TEXT || m->opcode > LINK_CATCH_UP_BYTES)
 		f->bad = 1;
 	m->targets = take_bytes(f, (size_t)m->target_count * LINK_TARGET_SIZE);
 	m->body_len = f->left;
@@ -125,7 +125,9 @@ take_fields(struct fields *f, struct link_message *m)
 		m->reason = take_text(f, LINK_REASON_MAX, &m->reason_len);
 		return 1;
 	case LINK_WAKE:
-		break;
+		m->batch = take_number(f, 8);
+		m->handle = take_number(f, 8);
+		return 1;
 	}
 	return 0;
 }
@@ -213,7 +215,7 @@ link_size(const struct link_message *m)
 	case LINK_CLOSE:
 		return 5 + 8 + 8 + 2 + 1 + m->reason_len;
 	case LINK_WAKE:
-		break;
+		return 5 + 8 + 8;
 	}
 	return 0;
 }
@@ -273,8 +275,11 @@ link_encode(uint8_t *out, const struct link_message *m)
 		p = put_number(p, m->code, 2);
 		put_text(p, m->reason, m->reason_len);
 		break;
-	case LINK_HELLO_END:
 	case LINK_WAKE:
+		p = put_number(p, m->batch, 8);
+		put_number(p, m->handle, 8);
+		break;
+	case LINK_HELLO_END:
 		break;
 	}
 	return size;

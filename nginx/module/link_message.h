@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LINK_VERSION     2u
+#define LINK_VERSION     3u
 #define LINK_ID_MAX      64u                 /* bytes of a socket's id */
 #define LINK_REASON_MAX  123u                /* bytes of a close reason (RFC 6455, 5.5) */
 #define LINK_MESSAGE_MAX (64u * 1024 * 1024) /* bytes of one message, length included */
@@ -35,7 +35,7 @@ enum link_type {
 
 	LINK_DELIVER = 64, /* u64 batch, u8 opcode, u32 n, n targets, body (the rest) */
 	LINK_CLOSE,        /* u64 batch, u64 handle, u16 code, u8 n, n bytes reason */
-	LINK_WAKE,         /* reserved for parked requests */
+	LINK_WAKE,         /* u64 batch, u64 handle: a parked request is to be asked again */
 };
 
 /*
@@ -46,8 +46,8 @@ enum link_type {
  */
 #define LINK_COUNTS_EACH(X)                                                                     \
 	X(WEBSOCKETS, "websockets") /* held */                                                      \
-	X(STREAMS, "streams")       /* reserved */                                                  \
-	X(PARKED, "parked")         /* reserved: requests that wait */                              \
+	X(STREAMS, "streams")       /* held */                                                      \
+	X(PARKED, "parked")         /* requests that wait */                                        \
 	X(BEHIND, "behind")         /* sockets that read too slowly */                              \
 	X(IN_FLIGHT, "in_flight")   /* messages that the program has, or is to get */               \
 	X(WAITING, "waiting")       /* messages behind these */                                     \
@@ -55,9 +55,9 @@ enum link_type {
 	X(HELD_BACK, "held_back")             /* units that wait for what precedes them */          \
 	X(BUFFERED_BYTES, "buffered_bytes")   /* that wait to be read by clients */                 \
 	X(CONNECTIONS, "connections")         /* to the program */                                  \
-	X(OPENED, "opened")                   /* handshakes that became sockets */                  \
-	X(REFUSED, "refused")                 /* handshakes that did not */                         \
-	X(CLOSED, "closed")                   /* sockets that have ended; of these ... */           \
+	X(OPENED, "opened")                   /* sockets and streams */                             \
+	X(REFUSED, "refused")                 /* that could not be held */                          \
+	X(CLOSED, "closed")                   /* sockets and streams that have ended; of these ... */ \
 	X(CLOSED_ABNORMAL, "closed_abnormal") /* ... without a close handshake (1006) */            \
 	X(CLOSED_PROTOCOL, "closed_protocol") /* ... for what they sent (1002 to 1010) */           \
 	X(CLOSED_SERVER, "closed_server")     /* ... for want of the program (1011 and up) */       \
@@ -82,9 +82,17 @@ enum link_kind { LINK_WEBSOCKET = 1, LINK_STREAM, LINK_WAIT };
 /*
  * What the body of DELIVER is: one text or binary message, or, for a unit of several frames,
  * any number of TEXT, BINARY (and at the end CLOSE) in the form of websocket_events.h.  CATCH_UP is
- * the same in place of all units between after and cursor: it fits a socket just at `after`.
+ * the same in place of all units between after and cursor: it fits a socket just at `after`.  BYTES and
+ * CATCH_UP_BYTES are for streams: the body goes to them as it is.
  */
-enum link_opcode { LINK_TEXT = 1, LINK_BINARY, LINK_EVENTS, LINK_CATCH_UP };
+enum link_opcode {
+	LINK_TEXT = 1,
+	LINK_BINARY,
+	LINK_EVENTS,
+	LINK_CATCH_UP,
+	LINK_BYTES,
+	LINK_CATCH_UP_BYTES
+};
 
 /* One socket that a delivery is for: its handle and the unit's (after, cursor). */
 struct link_target {

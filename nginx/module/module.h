@@ -1,8 +1,9 @@
 /*
  * module - what the nginx-side files share: a location's settings and the worker's keeper
  *
- * Files: socket (held WebSockets), answer (what a program answered), out (frames), pool (FastCGI
- * connections and jobs), link (the stream to the program), table (handles).
+ * Files: socket (what is held), handshake, stream and wait (its kinds), order and out (what is written to it),
+ * message and answer (requests to the program), pool (FastCGI connections and jobs), link (the stream to the
+ * program), table (handles).
  */
 #ifndef SEANCE_MODULE_H
 #define SEANCE_MODULE_H
@@ -28,6 +29,7 @@ struct seance_conf {
 	size_t buffer_limit;  /* ... and past this it is closed */
 	ngx_uint_t held_back; /* units of the link that wait for what precedes them */
 	ngx_msec_t idle_timeout, deadline, close_timeout;
+	ngx_msec_t ping; /* a stream that was sent nothing gets a comment */
 	ngx_array_t *params; /* of struct seance_param; NULL when none */
 };
 

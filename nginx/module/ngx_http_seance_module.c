@@ -1,22 +1,20 @@
 /*
- * ngx_http_seance_module - directives, the handshake, the worker's beginning and end
+ * ngx_http_seance_module - directives, what a location holds, the worker's beginning and end
  */
+#include "handshake.h"
 #include "link.h"
-#include "message.h"
 #include "module.h"
 #include "pool.h"
 #include "socket.h"
+#include "stream.h"
 #include "table.h"
+#include "wait.h"
 
 #include <ngx_event.h>
 #include <ngx_event_connect.h>
-#include <ngx_sha1.h>
 #include <sys/random.h>
 
-#define KEEPER_MS  60000 /* any time does: the keeper only has to exist */
-#define KEY_LEN    24
-#define ACCEPT_LEN 28
-#define GUID       "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#define KEEPER_MS 60000 /* any time does: the keeper only has to exist */
 
 struct main_conf {
 	ngx_array_t links; /* of struct seance_link * */
@@ -160,159 +158,7 @@ exit_process(ngx_cycle_t *cycle)
 		seance_link_exit(links[i]);
 }
 
-/* The handshake (RFC 6455, 4.2) */
-
-static ngx_table_elt_t *
-find_header(ngx_http_request_t *r, const char *name, ngx_uint_t *count)
-{
-	ngx_table_elt_t *found = NULL;
-	size_t len = ngx_strlen(name);
-
-	*count = 0;
-	for (ngx_list_part_t *part = &r->headers_in.headers.part; part != NULL; part = part->next) {
-		ngx_table_elt_t *h = part->elts;
-
-		for (ngx_uint_t i = 0; i < part->nelts; i++) {
-			if (h[i].key.len == len && ngx_strncmp(h[i].lowcase_key, name, len) == 0) {
-				found = &h[i];
-				(*count)++;
-			}
-		}
-	}
-	return found;
-}
-
-static ngx_uint_t
-has_token(const ngx_str_t *value, const char *token)
-{
-	size_t len = ngx_strlen(token);
-	u_char *p = value->data, *end = p + value->len;
-
-	while (p < end) {
-		u_char *from, *to;
-
-		while (p < end && (*p == ' ' || *p == '\t' || *p == ','))
-			p++;
-		from = p;
-		while (p < end && *p != ',')
-			p++;
-		to = p;
-		while (to > from && (to[-1] == ' ' || to[-1] == '\t'))
-			to--;
-		if ((size_t)(to - from) == len && ngx_strncasecmp(from, (u_char *)token, len) == 0)
-			return 1;
-	}
-	return 0;
-}
-
-/* Whether any header of that name has the token. */
-static ngx_uint_t
-header_has(ngx_http_request_t *r, const char *name, const char *token)
-{
-	size_t len = ngx_strlen(name);
-
-	for (ngx_list_part_t *part = &r->headers_in.headers.part; part != NULL; part = part->next) {
-		ngx_table_elt_t *h = part->elts;
-
-		for (ngx_uint_t i = 0; i < part->nelts; i++)
-			if (h[i].key.len == len && ngx_strncmp(h[i].lowcase_key, name, len) == 0 &&
-			    has_token(&h[i].value, token))
-				return 1;
-	}
-	return 0;
-}
-
-/* 16 bytes in base64: 22 digits, the last of them with two bits only, and "==" */
-static ngx_uint_t
-key_valid(const ngx_str_t *key)
-{
-	if (key->len != KEY_LEN || key->data[22] != '=' || key->data[23] != '=')
-		return 0;
-	for (ngx_uint_t i = 0; i < 22; i++) {
-		u_char c = key->data[i];
-
-		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
-		      c == '/'))
-			return 0;
-	}
-	return 1;
-}
-
-static ngx_table_elt_t *
-push_header(ngx_http_request_t *r, const char *name, const u_char *value, size_t len)
-{
-	ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
-
-	if (h == NULL)
-		return NULL;
-	ngx_memzero(h, sizeof *h);
-	h->hash = 1;
-	h->key.data = (u_char *)name;
-	h->key.len = ngx_strlen(name);
-	h->value.data = (u_char *)value;
-	h->value.len = len;
-	return h;
-}
-
-/* What an answer of the program left behind before it led here. */
-static void
-clear_head(ngx_http_request_t *r)
-{
-	ngx_http_clear_content_length(r);
-	ngx_http_clear_accept_ranges(r);
-	ngx_http_clear_last_modified(r);
-	ngx_http_clear_etag(r);
-	r->headers_out.content_type.len = 0;
-	r->headers_out.content_type_len = 0;
-}
-
-static ngx_int_t
-refuse_version(ngx_http_request_t *r)
-{
-	static const u_char version[] = "13", protocol[] = "websocket";
-	ngx_int_t rc;
-
-	clear_head(r);
-	r->headers_out.status = 426;
-	ngx_str_set(&r->headers_out.status_line, "426 Upgrade Required");
-	r->headers_out.content_length_n = 0;
-	if (push_header(r, "Sec-WebSocket-Version", version, 2) == NULL ||
-	    push_header(r, "Upgrade", protocol, 9) == NULL)
-		return NGX_ERROR;
-	rc = ngx_http_send_header(r);
-	if (rc == NGX_ERROR || rc > NGX_OK || r->header_only)
-		return rc;
-	return ngx_http_send_special(r, NGX_HTTP_LAST);
-}
-
-/* NGX_OK with the client's key, or what the handler is to return. */
-static ngx_int_t
-check_handshake(ngx_http_request_t *r, ngx_str_t *key)
-{
-	ngx_table_elt_t *h;
-	ngx_uint_t count;
-
-	/* X-Accel-Redirect has made the method GET: the request line tells what it was */
-	if (r->method != NGX_HTTP_GET || r->request_line.len < 4 ||
-	    ngx_strncmp(r->request_line.data, "GET ", 4) != 0)
-		return NGX_HTTP_BAD_REQUEST;
-	if (r->http_version != NGX_HTTP_VERSION_11 || r->headers_in.content_length_n > 0 ||
-	    r->headers_in.chunked)
-		return NGX_HTTP_BAD_REQUEST;
-	if (!header_has(r, "upgrade", "websocket") || !header_has(r, "connection", "upgrade"))
-		return NGX_HTTP_BAD_REQUEST;
-	h = find_header(r, "sec-websocket-version", &count);
-	if (count != 1 || h->value.len != 2 || ngx_strncmp(h->value.data, "13", 2) != 0) {
-		ngx_int_t rc = refuse_version(r);
-
-		return rc == NGX_OK ? NGX_DONE : rc;
-	}
-	h = find_header(r, "sec-websocket-key", &count);
-	if (count != 1 || !key_valid(&h->value))
-		return NGX_HTTP_BAD_REQUEST;
-	*key = h->value;
-	return NGX_OK;
-}
+/* Holding: where the program's X-Accel-Redirect has led */
 
 static ngx_uint_t
 id_valid(const ngx_str_t *id)
@@ -329,19 +175,6 @@ id_valid(const ngx_str_t *id)
 	return 1;
 }
 
-/* A token of RFC 7230, 3.2.6 */
-static ngx_uint_t
-token_valid(const ngx_str_t *token)
-{
-	for (size_t i = 0; i < token->len; i++) {
-		u_char c = token->data[i];
-
-		if (c <= ' ' || c >= 127 || ngx_strchr("()<>@,;:\\\"/[]?={}", c) != NULL)
-			return 0;
-	}
-	return token->len > 0;
-}
-
 static ngx_str_t
 last_segment(ngx_str_t path)
 {
@@ -352,75 +185,44 @@ last_segment(ngx_str_t path)
 	return (ngx_str_t){path.len - at, path.data + at};
 }
 
-/* Where the redirect leads: .../websocket/ID?protocol=NAME.  Other kinds have their place here. */
-static ngx_int_t
-read_target(ngx_http_request_t *r, ngx_str_t *id, ngx_str_t *protocol)
+/* The kind that a path names in its last but one segment: .../websocket/ID; 0: none. */
+static ngx_uint_t
+kind_of(const ngx_str_t *name)
 {
-	ngx_str_t kind, parent = r->uri;
+	static const struct {
+		ngx_str_t name;
+		ngx_uint_t kind;
+	} kinds[] = {{ngx_string("websocket"), LINK_WEBSOCKET},
+	             {ngx_string("events"), LINK_STREAM},
+	             {ngx_string("wait"), LINK_WAIT}};
+
+	for (ngx_uint_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (kinds[i].name.len == name->len &&
+		    ngx_strncmp(kinds[i].name.data, name->data, name->len) == 0)
+			return kinds[i].kind;
+	return 0;
+}
+
+static ngx_int_t
+read_target(ngx_http_request_t *r, const struct seance_conf *conf, ngx_uint_t *kind, ngx_str_t *id)
+{
+	ngx_str_t name, parent = r->uri;
+	const char *why = NULL;
 
 	*id = last_segment(r->uri);
 	parent.len -= ngx_min(id->len + 1, parent.len);
-	kind = last_segment(parent);
-	ngx_str_null(protocol);
-	if (kind.len != 9 || ngx_strncmp(kind.data, "websocket", 9) != 0) {
-		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: nothing to hold at \"%V\"", &r->uri);
-		return NGX_HTTP_INTERNAL_SERVER_ERROR;
-	}
-	if (!id_valid(id)) {
-		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no valid id in \"%V\"", &r->uri);
-		return NGX_HTTP_INTERNAL_SERVER_ERROR;
-	}
-	if (ngx_http_arg(r, (u_char *)"protocol", 8, protocol) == NGX_OK && !token_valid(protocol)) {
-		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no valid protocol in \"%V\"",
-		              &r->args);
-		return NGX_HTTP_INTERNAL_SERVER_ERROR;
-	}
-	return NGX_OK;
-}
-
-static ngx_int_t
-accept_value(ngx_http_request_t *r, const ngx_str_t *key, ngx_str_t *value)
-{
-	u_char digest[20];
-	ngx_str_t src = {sizeof digest, digest};
-	ngx_sha1_t sha1;
-
-	value->data = ngx_pnalloc(r->pool, ngx_base64_encoded_length(sizeof digest));
-	if (value->data == NULL)
-		return NGX_ERROR;
-	ngx_sha1_init(&sha1);
-	ngx_sha1_update(&sha1, key->data, key->len);
-	ngx_sha1_update(&sha1, GUID, sizeof GUID - 1);
-	ngx_sha1_final(digest, &sha1);
-	ngx_encode_base64(value, &src);
-	return NGX_OK;
-}
-
-static ngx_int_t
-send_handshake(ngx_http_request_t *r, const ngx_str_t *key, const ngx_str_t *protocol)
-{
-	static const u_char websocket[] = "websocket";
-	ngx_str_t value;
-	ngx_int_t rc;
-
-	if (accept_value(r, key, &value) != NGX_OK)
-		return NGX_ERROR;
-	clear_head(r);
-	r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
-	ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
-	r->keepalive = 0;
-	if (push_header(r, "Upgrade", websocket, 9) == NULL ||
-	    push_header(r, "Sec-WebSocket-Accept", value.data, value.len) == NULL)
-		return NGX_ERROR;
-	if (protocol->len > 0 &&
-	    push_header(r, "Sec-WebSocket-Protocol", protocol->data, protocol->len) == NULL)
-		return NGX_ERROR;
-	rc = ngx_http_send_header(r);
-	if (rc == NGX_ERROR || rc > NGX_OK)
-		return rc;
-	if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR || r->connection->error)
-		return NGX_ERROR;
-	return ngx_tcp_nodelay(r->connection);
+	name = last_segment(parent);
+	*kind = kind_of(&name);
+	if (*kind == 0)
+		why = "nothing to hold at";
+	else if (!id_valid(id))
+		why = "no valid id in";
+	else if (*kind != LINK_WEBSOCKET && seance_link_none(conf->link))
+		why = "no link for";
+	if (why == NULL)
+		return NGX_OK;
+	ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: %s \"%V\"", why, &r->uri);
+	return NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 
 /* May the worker hold one more?  Said in the log once, until one could be held again. */
@@ -438,27 +240,24 @@ check_room(const struct seance_conf *conf)
 }
 
 static ngx_int_t
-shake_hands(ngx_http_request_t *r, struct seance_conf *conf)
+hold(ngx_http_request_t *r, struct seance_conf *conf)
 {
-	ngx_str_t key, id, protocol;
-	size_t params_len;
-	u_char *params;
-	ngx_int_t rc = check_handshake(r, &key);
+	ngx_uint_t kind;
+	ngx_str_t id;
+	ngx_int_t rc = read_target(r, conf, &kind, &id);
 
 	if (rc == NGX_OK)
 		rc = check_room(conf);
-	if (rc == NGX_OK)
-		rc = read_target(r, &id, &protocol);
 	if (rc != NGX_OK)
 		return rc;
-	if (seance_params_encode(r, conf, &params, &params_len) != NGX_OK)
-		return NGX_HTTP_INTERNAL_SERVER_ERROR;
-	rc = send_handshake(r, &key, &protocol);
-	if (rc != NGX_OK) {
-		free(params);
-		return rc;
+	switch (kind) {
+	case LINK_STREAM:
+		return seance_stream_start(r, conf, &id);
+	case LINK_WAIT:
+		return seance_wait_start(r, conf, &id);
+	default:
+		return seance_handshake(r, conf, &id);
 	}
-	return seance_socket_start(r, conf, &id, params, params_len);
 }
 
 static ngx_int_t
@@ -469,7 +268,7 @@ handler(ngx_http_request_t *r)
 
 	if (r != r->main || !r->internal)
 		return NGX_HTTP_NOT_FOUND;
-	rc = shake_hands(r, conf);
+	rc = hold(r, conf);
 	if (rc == NGX_OK) {
 		r->main->count++;
 		return NGX_DONE;
@@ -628,6 +427,7 @@ create_location(ngx_conf_t *cf)
 	location->idle_timeout = NGX_CONF_UNSET_MSEC;
 	location->deadline = NGX_CONF_UNSET_MSEC;
 	location->close_timeout = NGX_CONF_UNSET_MSEC;
+	location->ping = NGX_CONF_UNSET_MSEC;
 	return location;
 }
 
@@ -638,6 +438,8 @@ check_location(ngx_conf_t *cf, struct seance_conf *location)
 
 	if (location->pool == NULL)
 		why = "\"seance_hold\" needs \"seance_pass\"";
+	else if (location->ping == 0)
+		why = "\"seance_ping\" must not be 0";
 	else if (location->connections == 0)
 		why = "\"seance_connections\" must not be 0";
 	else if (location->buffer_limit < location->buffer)
@@ -673,6 +475,7 @@ merge_location(ngx_conf_t *cf, void *parent, void *child)
 	ngx_conf_merge_msec_value(location->idle_timeout, outer->idle_timeout, 60000);
 	ngx_conf_merge_msec_value(location->deadline, outer->deadline, 30000);
 	ngx_conf_merge_msec_value(location->close_timeout, outer->close_timeout, 5000);
+	ngx_conf_merge_msec_value(location->ping, outer->ping, 15000);
 	return location->link != NULL ? check_location(cf, location) : NGX_CONF_OK;
 }
 
@@ -720,6 +523,7 @@ static ngx_command_t commands[] = {
 	SETTING("seance_idle_timeout", ngx_conf_set_msec_slot, idle_timeout),
 	SETTING("seance_deadline", ngx_conf_set_msec_slot, deadline),
 	SETTING("seance_close_timeout", ngx_conf_set_msec_slot, close_timeout),
+	SETTING("seance_ping", ngx_conf_set_msec_slot, ping),
 	ngx_null_command};
 
 static ngx_http_module_t context = {

@@ -61,6 +61,8 @@ write_bytes(struct seance_socket *s, struct seance_frame *frame, size_t from, si
 	seance_count(s->conf->link, BYTES_OUT, to - from);
 	switch (seance_out_write(&s->out, s->r == NULL ? s->c : NULL, frame, from, to)) {
 	case NGX_OK:
+		if (s->kind == LINK_STREAM)
+			seance_socket_look_soon(s);
 		check_buffer(s, before);
 		break;
 	case NGX_ABORT:

@@ -23,6 +23,7 @@ seance_frame_new(size_t size)
 	frame->messages = 0;
 	frame->close_code = 0;
 	frame->catch_up = 0;
+	frame->bytes = 0;
 	return frame;
 }
 
@@ -45,6 +46,19 @@ seance_frame_message(ngx_uint_t opcode, const u_char *data, size_t len)
 	ngx_memcpy(frame->data + head, data, len);
 	frame->len = head + len;
 	frame->messages = opcode < WEBSOCKET_CLOSE;
+	return frame;
+}
+
+struct seance_frame *
+seance_frame_bytes(const u_char *data, size_t len)
+{
+	struct seance_frame *frame = seance_frame_new(len);
+
+	if (frame == NULL)
+		return NULL;
+	ngx_memcpy(frame->data, data, len);
+	frame->messages = 1;
+	frame->bytes = 1;
 	return frame;
 }
 
@@ -78,6 +92,18 @@ drop_first(struct seance_out *out)
 	out->bytes -= item->end - item->at;
 	seance_frame_unref(item->frame);
 	free(item);
+}
+
+struct seance_frame *
+seance_out_take(struct seance_out *out, size_t *from, size_t *to)
+{
+	struct seance_frame *frame = out->first->frame;
+
+	*from = out->first->at;
+	*to = out->first->end;
+	frame->refs++;
+	drop_first(out);
+	return frame;
 }
 
 ngx_int_t

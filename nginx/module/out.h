@@ -7,13 +7,14 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-/* Bytes as they go to clients: one or more WebSocket frames.  Not changed once it is shared. */
+/* Bytes as they go to clients.  Not changed once it is shared. */
 struct seance_frame {
 	ngx_uint_t refs;
 	size_t len;
 	uint32_t messages;     /* data messages in it */
 	uint16_t close_code;   /* of the CLOSE that it ends with; 0 when none */
 	unsigned catch_up : 1; /* in place of several units: fits a socket just at its `after` */
+	unsigned bytes : 1;    /* for streams; else WebSocket frames */
 	u_char data[];
 };
 
@@ -25,6 +26,9 @@ void seance_frame_unref(struct seance_frame *frame);
 
 /* seance_frame_message - one data message as a frame; NULL without memory */
 struct seance_frame *seance_frame_message(ngx_uint_t opcode, const u_char *data, size_t len);
+
+/* seance_frame_bytes - bytes for streams; NULL without memory */
+struct seance_frame *seance_frame_bytes(const u_char *data, size_t len);
 
 struct seance_out_item;
 
@@ -48,6 +52,13 @@ ngx_int_t seance_out_write(struct seance_out *out, ngx_connection_t *c, struct s
 
 /* seance_out_flush - writes what waits, as far as the connection takes it; NGX_OK or NGX_ERROR */
 ngx_int_t seance_out_flush(struct seance_out *out, ngx_connection_t *c);
+
+/*
+ * seance_out_take - takes what waits first, of which there is some
+ *
+ * Returns   its frame; the reference is the caller's now.  from, to: what of it waits.
+ */
+struct seance_frame *seance_out_take(struct seance_out *out, size_t *from, size_t *to);
 
 /* seance_out_cut - drops what waits but the item whose writing may have begun */
 void seance_out_cut(struct seance_out *out);

@@ -3,7 +3,9 @@
 #include "link.h"
 #include "message.h"
 #include "order.h"
+#include "stream.h"
 #include "table.h"
+#include "wait.h"
 
 #define READ_SIZE 65536
 #define READS     16 /* of one socket before others have their turn */
@@ -17,8 +19,8 @@ static void on_read(ngx_event_t *ev);
 static void on_write(ngx_event_t *ev);
 
 /* The request is let go, and sockets are freed, by a posted event only. */
-static void
-look_soon(struct seance_socket *s)
+void
+seance_socket_look_soon(struct seance_socket *s)
 {
 	if (!s->listed) {
 		s->listed = 1;
@@ -56,16 +58,19 @@ log_end(struct seance_socket *s)
 {
 	ngx_msec_t ms = ngx_current_msec - s->since;
 
+	if (s->kind == LINK_WAIT)
+		return;
 	ngx_log_error(NGX_LOG_INFO, s->c != NULL ? s->c->log : ngx_cycle->log, 0,
-	              "seance: websocket %*s ended: code %ud, %M.%03M s, in %uL messages %uL bytes,"
+	              "seance: %s %*s ended: code %ud, %M.%03M s, in %uL messages %uL bytes,"
 	              " out %uD messages %uL bytes",
-	              (size_t)s->id_len, s->id, (ngx_uint_t)s->code, ms / 1000, ms % 1000, s->number,
+	              s->kind == LINK_STREAM ? "stream" : "websocket", (size_t)s->id_len, s->id,
+	              (ngx_uint_t)s->code, ms / 1000, ms % 1000, s->number,
 	              s->bytes_in, s->messages_out, s->bytes_out);
 }
 
 /* The connection is given up; what hangs on it goes, the socket itself later. */
-static void
-gone(struct seance_socket *s)
+void
+seance_socket_gone(struct seance_socket *s)
 {
 	ngx_connection_t *c = s->c;
 
@@ -89,7 +94,7 @@ gone(struct seance_socket *s)
 	s->rest_len = 0;
 	if (!s->finishing)
 		drop_messages(s);
-	look_soon(s);
+	seance_socket_look_soon(s);
 }
 
 void
@@ -97,7 +102,7 @@ seance_socket_lost(struct seance_socket *s)
 {
 	if (s->state == SEANCE_OPEN)
 		s->code = WEBSOCKET_ABNORMAL;
-	gone(s);
+	seance_socket_gone(s);
 }
 
 /* No frame can follow: the client reads to the end, we wait for its own end. */
@@ -108,7 +113,7 @@ shut_writing(struct seance_socket *s)
 	if (s->c->ssl != NULL) {
 		s->c->ssl->shutdown_without_free = 1;
 		if (ngx_ssl_shutdown(s->c) != NGX_OK) {
-			gone(s);
+			seance_socket_gone(s);
 			return;
 		}
 	}
@@ -123,7 +128,7 @@ check_closed(struct seance_socket *s)
 	if (s->state != SEANCE_CLOSING || s->r != NULL || s->out.first != NULL)
 		return;
 	if (s->peer_closed)
-		gone(s);
+		seance_socket_gone(s);
 	else if (s->deaf)
 		shut_writing(s);
 }
@@ -152,9 +157,19 @@ seance_socket_close_written(struct seance_socket *s, uint16_t code)
 {
 	begin_closing(s, code);
 	if (code == WEBSOCKET_ABNORMAL)
-		gone(s);
+		seance_socket_gone(s);
 	else
 		check_closed(s);
+}
+
+/* A stream ends when all that waits is written; who waits asks again, and is told. */
+static void
+close_request(struct seance_socket *s)
+{
+	if (s->kind == LINK_WAIT)
+		seance_wait_wake(s);
+	else
+		seance_socket_look_soon(s);
 }
 
 void
@@ -166,6 +181,10 @@ seance_socket_close(struct seance_socket *s, uint16_t code, const u_char *reason
 	if (s->state != SEANCE_OPEN)
 		return;
 	begin_closing(s, code);
+	if (s->kind != LINK_WEBSOCKET) {
+		close_request(s);
+		return;
+	}
 	frame = code != WEBSOCKET_ABNORMAL ? seance_frame_new(WEBSOCKET_CLOSE_MAX) : NULL;
 	if (frame != NULL) {
 		if (s->out.bytes > s->conf->buffer_limit)
@@ -177,7 +196,7 @@ seance_socket_close(struct seance_socket *s, uint16_t code, const u_char *reason
 	if (rc == NGX_OK)
 		check_closed(s);
 	else
-		gone(s);
+		seance_socket_gone(s);
 }
 
 static void
@@ -191,6 +210,8 @@ count_end(struct seance_socket *s)
 {
 	struct seance_link *link = s->conf->link;
 
+	if (s->kind == LINK_WAIT)
+		return;
 	seance_count(link, CLOSED, 1);
 	if (s->code == WEBSOCKET_ABNORMAL)
 		seance_count(link, CLOSED_ABNORMAL, 1);
@@ -326,7 +347,7 @@ message_done(struct seance_job *job, enum seance_outcome outcome, const u_char *
 	if (s->waiting != NULL)
 		seance_socket_next(s);
 	else if (s->state == SEANCE_GONE)
-		look_soon(s);
+		seance_socket_look_soon(s);
 }
 
 /* A program without a link is told by messages, too, that a socket is there, and that it has ended. */
@@ -580,7 +601,7 @@ check_idle(struct seance_socket *s)
 	ngx_msec_t idle = ngx_current_msec - s->heard;
 
 	if (s->state == SEANCE_CLOSING)
-		gone(s);
+		seance_socket_gone(s);
 	else if (is_busy(s))
 		ngx_add_timer(s->c->read, s->conf->idle_timeout);
 	else if (idle < s->conf->idle_timeout)
@@ -608,7 +629,7 @@ on_read(ngx_event_t *ev)
 
 	if (c->close) { /* worker_shutdown_timeout */
 		close_text(s, WEBSOCKET_GOING_AWAY, "");
-		gone(s);
+		seance_socket_gone(s);
 	} else if (ev->timedout) {
 		ev->timedout = 0;
 		check_idle(s);
@@ -642,8 +663,8 @@ on_write(ngx_event_t *ev)
 
 /* From a request to a connection of our own */
 
-static struct seance_socket *
-request_socket(ngx_http_request_t *r)
+struct seance_socket *
+seance_socket_of(ngx_http_request_t *r)
 {
 	return ngx_http_get_module_ctx(r, ngx_http_seance_module);
 }
@@ -652,7 +673,7 @@ request_socket(ngx_http_request_t *r)
 static void
 request_ended(void *data)
 {
-	struct seance_socket *s = request_socket(data);
+	struct seance_socket *s = seance_socket_of(data);
 
 	if (s == NULL)
 		return;
@@ -665,12 +686,12 @@ request_ended(void *data)
 static void
 request_write(ngx_http_request_t *r)
 {
-	struct seance_socket *s = request_socket(r);
+	struct seance_socket *s = seance_socket_of(r);
 
 	if (r->connection->write->timedout || ngx_http_output_filter(r, NULL) == NGX_ERROR)
-		gone(s);
+		seance_socket_gone(s);
 	else
-		look_soon(s);
+		seance_socket_look_soon(s);
 }
 
 static void
@@ -682,7 +703,7 @@ wait_for_request(struct seance_socket *s)
 	if (!s->c->write->timer_set)
 		ngx_add_timer(s->c->write, clcf->send_timeout);
 	if (ngx_handle_write_event(s->c->write, clcf->send_lowat) != NGX_OK)
-		gone(s);
+		seance_socket_gone(s);
 }
 
 /* The buffers that a request's head was read into (as ngx_http_set_keepalive does it). */
@@ -743,7 +764,7 @@ let_request_go(struct seance_socket *s)
 	}
 	if (r->count != 1 || r->blocked) {
 		ngx_log_error(NGX_LOG_ERR, c->log, 0, "seance: the request is still used by another module");
-		gone(s);
+		seance_socket_gone(s);
 		return;
 	}
 	if (c->read->timer_set)
@@ -768,6 +789,28 @@ let_request_go(struct seance_socket *s)
 }
 
 static void
+leave_request(struct seance_socket *s, ngx_http_request_t *r)
+{
+	ngx_http_set_ctx(r, NULL, ngx_http_seance_module);
+	if (r->connection->read->timer_set)
+		ngx_del_timer(r->connection->read);
+	if (r->connection->write->timer_set)
+		ngx_del_timer(r->connection->write);
+	r->read_event_handler = ngx_http_block_reading;
+	r->write_event_handler = ngx_http_request_empty_handler;
+	switch (s->kind) {
+	case LINK_STREAM:
+		seance_stream_leave(s, r);
+		break;
+	case LINK_WAIT:
+		seance_wait_leave(s, r);
+		break;
+	default:
+		ngx_http_finalize_request(r, NGX_HTTP_CLOSE);
+	}
+}
+
+static void
 give_connection_back(struct seance_socket *s)
 {
 	ngx_connection_t *c = s->c;
@@ -778,8 +821,7 @@ give_connection_back(struct seance_socket *s)
 	if (c == NULL)
 		return;
 	if (r != NULL) {
-		ngx_http_set_ctx(r, NULL, ngx_http_seance_module);
-		ngx_http_finalize_request(r, NGX_HTTP_CLOSE);
+		leave_request(s, r);
 		ngx_http_run_posted_requests(c);
 		return;
 	}
@@ -798,7 +840,9 @@ look(ngx_event_t *ev)
 		ngx_queue_remove(q);
 		s->listed = 0;
 		if (s->state != SEANCE_GONE) {
-			if (s->r != NULL)
+			if (s->kind == LINK_STREAM)
+				seance_stream_pump(s);
+			else if (s->r != NULL)
 				let_request_go(s);
 			continue;
 		}
@@ -809,7 +853,7 @@ look(ngx_event_t *ev)
 }
 
 static struct seance_socket *
-socket_new(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id)
+socket_new(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id, enum link_kind kind)
 {
 	struct seance_socket *s = calloc(1, sizeof *s + id->len);
 
@@ -823,6 +867,7 @@ socket_new(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id)
 	s->c = r->connection;
 	s->r = r;
 	s->conf = conf;
+	s->kind = kind;
 	s->since = s->heard = ngx_current_msec;
 	s->code = WEBSOCKET_ABNORMAL;
 	s->id_len = id->len;
@@ -849,32 +894,78 @@ take_early_bytes(struct seance_socket *s, ngx_buf_t *header_in)
 	return NGX_OK;
 }
 
-ngx_int_t
-seance_socket_start(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id, u_char *params,
-                    size_t params_len)
+struct seance_socket *
+seance_socket_add(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id, enum link_kind kind)
 {
 	ngx_http_cleanup_t *cleanup = ngx_http_cleanup_add(r, 0);
-	struct seance_socket *s = cleanup != NULL ? socket_new(r, conf, id) : NULL;
+	struct seance_socket *s = cleanup != NULL ? socket_new(r, conf, id, kind) : NULL;
 
-	if (s == NULL || take_early_bytes(s, r->header_in) != NGX_OK) {
-		if (s != NULL)
-			seance_table_remove(s->handle);
-		free(s);
-		free(params);
-		return NGX_ERROR;
-	}
-	s->params = params;
-	s->params_len = params_len;
+	if (s == NULL)
+		return NULL;
 	cleanup->handler = request_ended;
 	cleanup->data = r;
 	ngx_http_set_ctx(r, s, ngx_http_seance_module);
 	r->read_event_handler = ngx_http_block_reading;
 	r->write_event_handler = ngx_http_request_empty_handler;
 	seance_keep();
-	seance_count(conf->link, OPENED, 1);
+	if (kind != LINK_WAIT)
+		seance_count(conf->link, OPENED, 1);
+	return s;
+}
+
+/* The posted event looks whether the client has gone meanwhile, too. */
+void
+seance_socket_held(struct seance_socket *s)
+{
+	seance_link_held(s->conf->link, s);
+	if (s->kind != LINK_WEBSOCKET) {
+		ngx_post_event(s->c->read, &ngx_posted_events);
+	}
+	seance_socket_look_soon(s);
+}
+
+uint64_t
+seance_number_arg(ngx_http_request_t *r, const char *name)
+{
+	uint64_t number = 0;
+	ngx_str_t text;
+
+	if (ngx_http_arg(r, (u_char *)name, ngx_strlen(name), &text) != NGX_OK || text.len > 19)
+		return 0;
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.data[i] < '0' || text.data[i] > '9')
+			return 0;
+		number = number * 10 + (text.data[i] - '0');
+	}
+	return number;
+}
+
+/* What a socket that could not be completed has taken: its request ends by itself. */
+static void
+socket_abandon(struct seance_socket *s)
+{
+	ngx_http_set_ctx(s->r, NULL, ngx_http_seance_module);
+	seance_table_remove(s->handle);
+	seance_unkeep();
+	free(s);
+}
+
+ngx_int_t
+seance_socket_start(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id, u_char *params,
+                    size_t params_len)
+{
+	struct seance_socket *s = seance_socket_add(r, conf, id, LINK_WEBSOCKET);
+
+	if (s == NULL || take_early_bytes(s, r->header_in) != NGX_OK) {
+		if (s != NULL)
+			socket_abandon(s);
+		free(params);
+		return NGX_ERROR;
+	}
+	s->params = params;
+	s->params_len = params_len;
 	seance_count(conf->link, BYTES_IN, s->bytes_in);
-	seance_link_held(conf->link, s);
-	look_soon(s);
+	seance_socket_held(s);
 	return NGX_OK;
 }
 
@@ -897,7 +988,7 @@ seance_sockets_exit(void)
 		if (s == NULL)
 			continue;
 		s->finishing = 0;
-		gone(s);
+		seance_socket_gone(s);
 		if (s->listed) {
 			ngx_queue_remove(&s->todo);
 		}

@@ -1,7 +1,10 @@
 /*
- * socket - held WebSockets: handshake, frames in, requests to the program, units and frames out
+ * socket - what is held: WebSockets, streams (stream.h), requests that wait (wait.h)
  *
- * Life: the request's handler shakes hands (seance_socket_start); a posted event lets the request
+ * All kinds have a handle, a position, and an end.  Here are that, and the WebSockets: frames in, requests to the
+ * program, units and frames out.
+ *
+ * Life of a WebSocket: the request's handler shakes hands (seance_socket_start); a posted event lets the request
  * go and keeps the connection, as keep-alive does; OPEN; CLOSING once a CLOSE frame was sent;
  * GONE once the connection is given up.  A socket that is gone lives on until its request in
  * flight has ended, and only then is told as closed.  It is freed by a posted event and nowhere
@@ -11,10 +14,13 @@
 #define SEANCE_SOCKET_H
 
 #include "module.h"
+#include "link_message.h"
 #include "out.h"
 #include "websocket.h"
 
 struct seance_answer;
+struct seance_stream;
+struct seance_wait;
 struct seance_message;
 struct seance_unit;
 
@@ -22,7 +28,7 @@ enum seance_socket_state { SEANCE_OPEN, SEANCE_CLOSING, SEANCE_GONE };
 
 struct seance_socket {
 	ngx_connection_t *c;   /* NULL when it was given back, and when nginx ended the request */
-	ngx_http_request_t *r; /* until the request is let go */
+	ngx_http_request_t *r; /* a WebSocket's until it is let go */
 	struct seance_conf *conf;
 	uint64_t handle;
 	uint64_t position; /* the last commit that the client was brought to */
@@ -47,7 +53,12 @@ struct seance_socket {
 	uint64_t bytes_in, bytes_out;
 	uint32_t messages_out;
 	uint16_t code; /* close code; 1006 when there was none */
+	union { /* of the request's memory */
+		struct seance_stream *stream;
+		struct seance_wait *wait;
+	};
 	unsigned state : 2;
+	unsigned kind : 2;        /* enum link_kind */
 	unsigned behind : 1;      /* too much waits outwards: units of the link are dropped */
 	unsigned refilling : 1;   /* held-back units were dropped: the program sends them anew */
 	unsigned restate : 1;     /* the link has yet to tell behind and drained */
@@ -92,6 +103,30 @@ void seance_socket_deliver(struct seance_socket *socket, uint64_t after, uint64_
 void seance_socket_close(struct seance_socket *socket, uint16_t code, const u_char *reason, size_t len);
 
 /* What the files of a socket use among themselves. */
+
+/*
+ * seance_socket_add - a socket for a request: it has a handle, and ends with the request
+ *
+ * id        Borrowed.
+ * Returns   NULL without memory or when the table is full.  The caller calls seance_socket_held at last.
+ */
+struct seance_socket *seance_socket_add(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *id,
+                                        enum link_kind kind);
+
+/* seance_socket_held - it is complete: the program is told */
+void seance_socket_held(struct seance_socket *socket);
+
+/* seance_socket_of - the socket that a request is held by, or NULL */
+struct seance_socket *seance_socket_of(ngx_http_request_t *r);
+
+/* seance_socket_look_soon - a posted event goes on with it: lets its request go, pumps it, frees it */
+void seance_socket_look_soon(struct seance_socket *socket);
+
+/* seance_socket_gone - it is over; it is freed by the posted event */
+void seance_socket_gone(struct seance_socket *socket);
+
+/* seance_number_arg - an argument of the redirect; 0 when there is none */
+uint64_t seance_number_arg(ngx_http_request_t *r, const char *name);
 
 /* seance_socket_close_written - the last bytes handed to the socket were a CLOSE (1006: cut it) */
 void seance_socket_close_written(struct seance_socket *socket, uint16_t code);

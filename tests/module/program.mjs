@@ -151,7 +151,7 @@ export class Program {
 
 // The link
 
-export const LINK = { HELLO: 1, HELD: 2, HELLO_END: 3, CLOSED: 4, BEHIND: 5, DRAINED: 6, ACK: 7, COUNTS: 8, DELIVER: 64, CLOSE: 65 }
+export const LINK = { HELLO: 1, HELD: 2, HELLO_END: 3, CLOSED: 4, BEHIND: 5, DRAINED: 6, ACK: 7, COUNTS: 8, DELIVER: 64, CLOSE: 65, WAKE: 66 }
 const names = Object.fromEntries(Object.entries(LINK).map(([k, v]) => [v, k]))
 
 // The numbers of COUNTS, from the header that both sides compile.
@@ -206,7 +206,7 @@ class Stream {
 	get counts() { return this.of('COUNTS').at(-1)?.counts }
 	get ready() { return this.of('HELLO_END').length > 0 }
 
-	// targets: [[id or handle, after, cursor], ...]; opcode: 1 text, 2 binary, 3 events
+	// targets: [[id or handle, after, cursor], ...]; opcode: 1 text, 2 binary, 3 events, 5 bytes, 6 instead of several
 	encodeDeliver(targets, body, opcode = 1, batch = ++this.batch) {
 		const encoded = targets.map(([who, after, cursor]) => Buffer.concat([u64(this.handles[who] ?? who), u64(after), u64(cursor)]))
 		return message(LINK.DELIVER, u64(batch), Buffer.from([opcode]), u32(targets.length), ...encoded, Buffer.from(body))
@@ -217,6 +217,7 @@ class Stream {
 		const r = Buffer.from(reason)
 		return message(LINK.CLOSE, u64(++this.batch), u64(this.handles[who] ?? who), Buffer.from([code >> 8, code & 255, r.length]), r)
 	}
+	wake(who) { this.connection.write(message(LINK.WAKE, u64(++this.batch), u64(this.handles[who] ?? who))) }
 	close(who, code, reason) { this.connection.write(this.encodeClose(who, code, reason)) }
 }
 
