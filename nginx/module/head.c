@@ -42,7 +42,8 @@ seance_head_copy(ngx_http_request_t *r)
 {
 	if (r->upstream == NULL)
 		return NGX_OK;
-	for (ngx_list_part_t *part = &r->upstream->headers_in.headers.part; part != NULL; part = part->next) {
+	for (ngx_list_part_t *part = &r->upstream->headers_in.headers.part; part != NULL;
+	     part = part->next) {
 		ngx_table_elt_t *h = part->elts;
 
 		for (ngx_uint_t i = 0; i < part->nelts; i++) {

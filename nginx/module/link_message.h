@@ -44,34 +44,34 @@ enum link_type {
  * X(name, text): what is so now, what was counted since the worker began, and what was added later: the place
  * of a count is its number in the message, so a new one comes last.
  */
-#define LINK_COUNTS_EACH(X)                                                                     \
-	X(WEBSOCKETS, "websockets") /* held */                                                      \
-	X(STREAMS, "streams")       /* held */                                                      \
-	X(PARKED, "parked")         /* requests that wait */                                        \
-	X(BEHIND, "behind")         /* sockets that read too slowly */                              \
-	X(IN_FLIGHT, "in_flight")   /* messages that the program has, or is to get */               \
-	X(WAITING, "waiting")       /* messages behind these */                                     \
-	X(WAITING_BYTES, "waiting_bytes")                                                           \
-	X(HELD_BACK, "held_back")             /* units that wait for what precedes them */          \
-	X(BUFFERED_BYTES, "buffered_bytes")   /* that wait to be read by clients */                 \
-	X(CONNECTIONS, "connections")         /* to the program */                                  \
-	X(OPENED, "opened")                   /* sockets and streams */                             \
-	X(REFUSED, "refused")                 /* that could not be held */                          \
+#define LINK_COUNTS_EACH(X)                                                                       \
+	X(WEBSOCKETS, "websockets") /* held */                                                        \
+	X(STREAMS, "streams")       /* held */                                                        \
+	X(PARKED, "parked")         /* requests that wait */                                          \
+	X(BEHIND, "behind")         /* sockets that read too slowly */                                \
+	X(IN_FLIGHT, "in_flight")   /* messages that the program has, or is to get */                 \
+	X(WAITING, "waiting")       /* messages behind these */                                       \
+	X(WAITING_BYTES, "waiting_bytes")                                                             \
+	X(HELD_BACK, "held_back")             /* units that wait for what precedes them */            \
+	X(BUFFERED_BYTES, "buffered_bytes")   /* that wait to be read by clients */                   \
+	X(CONNECTIONS, "connections")         /* to the program */                                    \
+	X(OPENED, "opened")                   /* sockets and streams */                               \
+	X(REFUSED, "refused")                 /* that could not be held */                            \
 	X(CLOSED, "closed")                   /* sockets and streams that have ended; of these ... */ \
-	X(CLOSED_ABNORMAL, "closed_abnormal") /* ... without a close handshake (1006) */            \
-	X(CLOSED_PROTOCOL, "closed_protocol") /* ... for what they sent (1002 to 1010) */           \
-	X(CLOSED_SERVER, "closed_server")     /* ... for want of the program (1011 and up) */       \
-	X(MESSAGES_IN, "messages_in")         /* from clients */                                    \
-	X(BYTES_IN, "bytes_in")                                                                     \
-	X(MESSAGES_OUT, "messages_out") /* to clients */                                            \
-	X(BYTES_OUT, "bytes_out")                                                                   \
-	X(CONTROLS_IN, "controls_in") /* PING, PONG, CLOSE */                                       \
-	X(ANSWERS, "answers")         /* of the program to messages */                              \
-	X(RESENDS, "resends")         /* attempts beyond the first */                               \
-	X(BAD_ANSWERS, "bad_answers")                                                               \
-	X(UNITS, "units")                       /* that came by the link for a socket */            \
-	X(UNITS_DROPPED, "units_dropped")       /* of these, past or for a socket that is behind */ \
-	X(LINKS, "links")                       /* streams made */                                  \
+	X(CLOSED_ABNORMAL, "closed_abnormal") /* ... without a close handshake (1006) */              \
+	X(CLOSED_PROTOCOL, "closed_protocol") /* ... for what they sent (1002 to 1010) */             \
+	X(CLOSED_SERVER, "closed_server")     /* ... for want of the program (1011 and up) */         \
+	X(MESSAGES_IN, "messages_in")         /* from clients */                                      \
+	X(BYTES_IN, "bytes_in")                                                                       \
+	X(MESSAGES_OUT, "messages_out") /* to clients */                                              \
+	X(BYTES_OUT, "bytes_out")                                                                     \
+	X(CONTROLS_IN, "controls_in") /* PING, PONG, CLOSE */                                         \
+	X(ANSWERS, "answers")         /* of the program to messages */                                \
+	X(RESENDS, "resends")         /* attempts beyond the first */                                 \
+	X(BAD_ANSWERS, "bad_answers")                                                                 \
+	X(UNITS, "units")                       /* that came by the link for a socket */              \
+	X(UNITS_DROPPED, "units_dropped")       /* of these, past or for a socket that is behind */   \
+	X(LINKS, "links")                       /* streams made */                                    \
 	X(CONNECTIONS_BUSY, "connections_busy") /* of connections, those with a message */
 
 #define LINK_COUNT_ENUM(name, text) LINK_COUNT_##name,

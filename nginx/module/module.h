@@ -29,7 +29,7 @@ struct seance_conf {
 	size_t buffer_limit;  /* ... and past this it is closed */
 	ngx_uint_t held_back; /* units of the link that wait for what precedes them */
 	ngx_msec_t idle_timeout, deadline, close_timeout;
-	ngx_msec_t ping; /* a stream that was sent nothing gets a comment */
+	ngx_msec_t ping;     /* a stream that was sent nothing gets a comment */
 	ngx_array_t *params; /* of struct seance_param; NULL when none */
 };
 

@@ -214,14 +214,15 @@ read_target(ngx_http_request_t *r, const struct seance_conf *conf, ngx_uint_t *k
 	name = last_segment(parent);
 	*kind = kind_of(&name);
 	if (*kind == 0)
-		why = "nothing to hold at";
+		why = "nothing of that kind is held";
 	else if (!id_valid(id))
-		why = "no valid id in";
+		why = "no valid id";
 	else if (*kind != LINK_WEBSOCKET && seance_link_none(conf->link))
-		why = "no link for";
+		why = "the location has no link";
 	if (why == NULL)
 		return NGX_OK;
-	ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: %s \"%V\"", why, &r->uri);
+	ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: bad redirect to \"%V\": %s", &r->uri,
+	              why);
 	return NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 

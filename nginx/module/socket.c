@@ -64,8 +64,8 @@ log_end(struct seance_socket *s)
 	              "seance: %s %*s ended: code %ud, %M.%03M s, in %uL messages %uL bytes,"
 	              " out %uD messages %uL bytes",
 	              s->kind == LINK_STREAM ? "stream" : "websocket", (size_t)s->id_len, s->id,
-	              (ngx_uint_t)s->code, ms / 1000, ms % 1000, s->number,
-	              s->bytes_in, s->messages_out, s->bytes_out);
+	              (ngx_uint_t)s->code, ms / 1000, ms % 1000, s->number, s->bytes_in, s->messages_out,
+	              s->bytes_out);
 }
 
 /* The connection is given up; what hangs on it goes, the socket itself later. */
@@ -842,7 +842,7 @@ look(ngx_event_t *ev)
 		if (s->state != SEANCE_GONE) {
 			if (s->kind == LINK_STREAM)
 				seance_stream_pump(s);
-			else if (s->r != NULL)
+			else if (s->kind == LINK_WEBSOCKET && s->r != NULL)
 				let_request_go(s);
 			continue;
 		}

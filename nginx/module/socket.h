@@ -13,8 +13,8 @@
 #ifndef SEANCE_SOCKET_H
 #define SEANCE_SOCKET_H
 
-#include "module.h"
 #include "link_message.h"
+#include "module.h"
 #include "out.h"
 #include "websocket.h"
 
@@ -53,7 +53,7 @@ struct seance_socket {
 	uint64_t bytes_in, bytes_out;
 	uint32_t messages_out;
 	uint16_t code; /* close code; 1006 when there was none */
-	union { /* of the request's memory */
+	union {        /* of the request's memory */
 		struct seance_stream *stream;
 		struct seance_wait *wait;
 	};

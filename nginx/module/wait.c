@@ -17,8 +17,8 @@ static ngx_msec_t
 left(const ngx_http_request_t *r, ngx_uint_t seconds)
 {
 	ngx_time_t *now = ngx_timeofday();
-	ngx_msec_int_t passed =
-		(ngx_msec_int_t)((now->sec - r->start_sec) * 1000) + (ngx_msec_int_t)now->msec - (ngx_msec_int_t)r->start_msec;
+	ngx_msec_int_t passed = (ngx_msec_int_t)((now->sec - r->start_sec) * 1000) +
+	                        (ngx_msec_int_t)now->msec - (ngx_msec_int_t)r->start_msec;
 	ngx_msec_int_t rest = (ngx_msec_int_t)seconds * 1000 - ngx_max(passed, 0);
 
 	return rest > 0 ? (ngx_msec_t)rest : 1;
@@ -98,7 +98,8 @@ seance_wait_start(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *na
 	ngx_uint_t seconds;
 
 	if (wait == NULL) {
-		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no \"again\" in \"%V\"", &r->args);
+		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no location to ask again in \"%V\"",
+		              &r->args);
 		return NGX_HTTP_INTERNAL_SERVER_ERROR;
 	}
 	seconds = ngx_min(seance_number_arg(r, "seconds"), SECONDS_MAX);

@@ -84,7 +84,7 @@ test('every message of the link is documented, with its number and fields; versi
 	const described = [...rows(section('### From the worker')), ...rows(section('### From the program'))].filter(row => /^\d+$/.test(row[0]))
 	assert.deepEqual(described.map(row => row.slice(0, 3).map(cell => cell.trim())), types)
 	assert.match(section('## The link'), new RegExp(`this is version ${link.match(/LINK_VERSION +(\d+)u/)[1]}\\.`))
-	assert.equal(link.match(/enum link_opcode \{(.*?)\}/s)[1].replace(/\s+/g, ' ').trim(), 'LINK_TEXT = 1, LINK_BINARY, LINK_EVENTS, LINK_CATCH_UP')
+	assert.equal(link.match(/enum link_opcode \{(.*?)\}/s)[1].replace(/\s+/g, ' ').trim(), 'LINK_TEXT = 1, LINK_BINARY, LINK_EVENTS, LINK_CATCH_UP, LINK_BYTES, LINK_CATCH_UP_BYTES')
 	assert.equal(link.match(/enum link_kind \{(.*?)\}/s)[1].trim(), 'LINK_WEBSOCKET = 1, LINK_STREAM, LINK_WAIT')
 })
 

@@ -234,16 +234,6 @@ test('a 403 of the program is passed on, and so are its cookies at a 101', async
 	}
 })
 
-test('kinds that are not there yet: 500', async () => {
-	const connect = s.program.connect
-	s.program.connect = request => request.connection.end(fcgiAnswer(Buffer.from('X-Accel-Redirect: /_hold/events/abc\r\n\r\n')))
-	try {
-		assert.equal(s.track(await Client.open(s.nginx.port, '/')).status, 500)
-	} finally {
-		s.program.connect = connect
-	}
-})
-
 test('the access log has the handshake, the error log the end', async () => {
 	const c = await s.open('logged')
 	c.text('abc')

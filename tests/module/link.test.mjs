@@ -13,7 +13,7 @@ const told = (link, type, id) => until(() => link.stream?.messages.find(m => m.t
 test('hello: version, tag, deadline, then the end mark', async () => {
 	const [hello, end] = s.link.stream.messages
 	assert.equal(hello.type, 'HELLO')
-	assert.equal(hello.version, 2)
+	assert.equal(hello.version, 3)
 	assert.equal(hello.deadline, 30000)
 	assert.equal(end.type, 'HELLO_END')
 })

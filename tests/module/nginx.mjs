@@ -70,7 +70,7 @@ const defaults = {
 	main: '',        // in the main context
 	events: '',
 	http: '',        // in http {}
-	server: '',      // in server {}
+	server: '',      // in server {}; or a function of the program's socket
 	hold: '',        // in the module's location
 	held: 'main',    // the link that it holds for; '' for none
 	connect: '',     // in the location that leads to the program
@@ -107,7 +107,7 @@ http {
 	${p.http}
 	server {
 		${p.listen(port)}
-		${p.server}
+		${typeof p.server === 'function' ? p.server(program) : p.server}
 		location / {
 			fastcgi_pass unix:${program};
 			fastcgi_param REQUEST_METHOD $request_method; fastcgi_param REQUEST_URI $request_uri;

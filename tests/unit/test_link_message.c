@@ -36,6 +36,7 @@ static const struct link_message samples[] = {
      .code = 1013,
      .reason = (const uint8_t *)REASON,
      .reason_len = 3},
+	{.type = LINK_WAKE, .batch = 8, .handle = UINT64_MAX - 1},
 };
 #define SAMPLES (sizeof samples / sizeof samples[0])
 
@@ -117,7 +118,7 @@ test_bad(void)
 	ok(link_decode(zero, 4, &m) == -1, "no type is malformed");
 	ok(link_decode(huge, 4, &m) == -1, "a message over LINK_MESSAGE_MAX is malformed at once");
 	ok(link_decode(unknown, 5, &m) == -1, "an unknown type is malformed");
-	ok(link_decode(wake, 5, &m) == -1, "a reserved type is malformed");
+	ok(link_decode(wake, 5, &m) == -1, "a wake without its fields is malformed");
 	ok(link_wanted(zero, 3) == 0, "the length is unknown before four bytes");
 	n = link_encode(buf, &held);
 	buf[n - LINK_ID_MAX - 1] = LINK_ID_MAX + 1;
