@@ -6,7 +6,7 @@
 
 /* Of the request's memory. */
 struct seance_wait {
-	ngx_str_t again;        /* the named location */
+	ngx_str_t again;        /* the path */
 	unsigned end_again : 1; /* it is asked again at the end, too */
 	unsigned woken : 1;
 	unsigned over : 1; /* its time is */
@@ -60,30 +60,14 @@ on_write(ngx_http_request_t *r)
 		seance_socket_gone(s);
 }
 
-/* The named location's name, with its @. */
-static ngx_int_t
-read_again(ngx_http_request_t *r, ngx_str_t *again)
-{
-	ngx_str_t name;
-
-	if (ngx_http_arg(r, (u_char *)"again", 5, &name) != NGX_OK || name.len == 0)
-		return NGX_ERROR;
-	again->data = ngx_pnalloc(r->pool, name.len + 1);
-	if (again->data == NULL)
-		return NGX_ERROR;
-	again->data[0] = '@';
-	ngx_memcpy(again->data + 1, name.data, name.len);
-	again->len = name.len + 1;
-	return NGX_OK;
-}
-
 static struct seance_wait *
 wait_new(ngx_http_request_t *r)
 {
 	struct seance_wait *wait = ngx_pcalloc(r->pool, sizeof *wait);
 	ngx_str_t end;
 
-	if (wait == NULL || read_again(r, &wait->again) != NGX_OK)
+	if (wait == NULL || ngx_http_arg(r, (u_char *)"again", 5, &wait->again) != NGX_OK ||
+	    wait->again.len == 0 || wait->again.data[0] != '/')
 		return NULL;
 	wait->end_again = ngx_http_arg(r, (u_char *)"end", 3, &end) == NGX_OK && end.len == 5 &&
 	                  ngx_strncmp(end.data, "again", 5) == 0;
@@ -98,7 +82,7 @@ seance_wait_start(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *na
 	ngx_uint_t seconds;
 
 	if (wait == NULL) {
-		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no location to ask again in \"%V\"",
+		ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "seance: no path to ask again in \"%V\"",
 		              &r->args);
 		return NGX_HTTP_INTERNAL_SERVER_ERROR;
 	}
@@ -115,21 +99,21 @@ seance_wait_start(ngx_http_request_t *r, struct seance_conf *conf, ngx_str_t *na
 	return NGX_OK;
 }
 
-/* The request as it came, but for its URI, which the named location does not ask for. */
+/* The request as it came, but for its $uri: what asks for $request_uri sees no difference. */
 static void
 ask_again(ngx_http_request_t *r, struct seance_wait *wait)
 {
 	u_char *end = r->unparsed_uri.data + r->unparsed_uri.len;
 	u_char *mark = ngx_strlchr(r->unparsed_uri.data, end, '?');
+	ngx_str_t args = ngx_null_string;
 
-	ngx_str_null(&r->args);
 	if (mark != NULL) {
-		r->args.data = mark + 1;
-		r->args.len = end - mark - 1;
+		args.data = mark + 1;
+		args.len = end - mark - 1;
 	}
 	ngx_http_clean_header(r);
 	r->uri_changes = NGX_HTTP_MAX_URI_CHANGES + 1; /* it is no loop: each time somebody woke it */
-	(void)ngx_http_named_location(r, &wait->again);
+	(void)ngx_http_internal_redirect(r, &wait->again, &args);
 	ngx_http_finalize_request(r, NGX_DONE);
 }
 

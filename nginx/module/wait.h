@@ -2,7 +2,7 @@
  * wait - a request that waits for something newer than a position, without a thread of the program
  *
  * The program is told by the link what is waited for (HELD, with the name as id, and the position), and wakes
- * it (WAKE): then the request is asked again, in a named location, as if it had just come.
+ * it (WAKE): then the request is asked again, as if it had just come.
  */
 #ifndef SEANCE_WAIT_H
 #define SEANCE_WAIT_H
@@ -15,7 +15,7 @@ struct seance_socket;
  * seance_wait_start - parks a request under a name
  *
  * Arguments of the redirect: `after`, a position; `seconds`, counted from the request's beginning, not from
- * now; `again`, the named location without its @; `end`: "again" when it is to be asked again at the end of its
+ * now; `again`, the path of the location that leads to the program; `end`: "again" when it is to be asked again at the end of its
  * time, too; else that is answered 204.
  *
  * Returns   NGX_OK: it is held; or a status.

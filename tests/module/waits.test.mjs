@@ -7,7 +7,7 @@ import { fcgiAnswer } from './program.mjs'
 import { shared, using } from './setup.mjs'
 import { sleep, until } from './nginx.mjs'
 
-const again = program => `location @again { fastcgi_pass unix:${program}; fastcgi_param REQUEST_URI $request_uri; fastcgi_param QUERY_STRING $query_string; fastcgi_param REQUEST_METHOD $request_method; fastcgi_param SEANCE_ELAPSED $request_time; fastcgi_param AGAIN 1; }`
+const again = program => `location = /again { internal; fastcgi_pass unix:${program}; fastcgi_param REQUEST_URI $request_uri; fastcgi_param QUERY_STRING $query_string; fastcgi_param REQUEST_METHOD $request_method; fastcgi_param SEANCE_ELAPSED $request_time; fastcgi_param AGAIN 1; }`
 
 // The program lets all wait until a test says that there is news: then it answers with them.
 const park = (s, { seconds = 20, end = '' } = {}) => {
@@ -18,7 +18,7 @@ const park = (s, { seconds = 20, end = '' } = {}) => {
 		const params = new URLSearchParams(request.params.QUERY_STRING)
 		const name = params.get('name')
 		const text = s.news === undefined && !(end && Number(request.params.SEANCE_ELAPSED) >= seconds)
-			? `Access-Control-Allow-Origin: http://a.example\r\nCache-Control: private\r\nContent-Type: application/json\r\nX-Accel-Redirect: /_hold/wait/${name}?after=${params.get('after') ?? 0}&seconds=${params.get('seconds') ?? seconds}&again=again${end}\r\n\r\n`
+			? `Access-Control-Allow-Origin: http://a.example\r\nCache-Control: private\r\nContent-Type: application/json\r\nX-Accel-Redirect: /_hold/wait/${name}?after=${params.get('after') ?? 0}&seconds=${params.get('seconds') ?? seconds}&again=/again${end}\r\n\r\n`
 			: `Content-Type: application/json\r\nCache-Control: private\r\n\r\n{"news":"${s.news ?? 'none'}"}`
 		request.connection.end(fcgiAnswer(Buffer.from(text)))
 	}
@@ -112,8 +112,8 @@ test('a client that goes is noticed; a wake for it is passed over', async () => 
 	assert.equal(s.asked.length, 1)
 })
 
-test('a named location that is not there, or not named: 500, and nothing is held', async () => {
-	for (const args of ['seconds=1', 'seconds=1&again=', 'seconds=9&again=nowhere']) {
+test('a path that is none, or leads nowhere: 500, and nothing is held', async () => {
+	for (const args of ['seconds=1', 'seconds=1&again=', 'seconds=1&again=again', 'seconds=9&again=/_hold/wait/nowhere']) {
 		s.program.connect = request => request.connection.end(fcgiAnswer(Buffer.from(`X-Accel-Redirect: /_hold/wait/bad?${args}\r\n\r\n`)))
 		const a = get(s, '/')
 		if (args.includes('nowhere')) { await held(s, 'bad'); s.link.stream.wake('bad') }
