@@ -33,6 +33,7 @@ commit_result_release(struct commit_result *result)
 	for (size_t i = 0; i < result->catch_up_count; i++)
 		catch_up_free(result->catch_ups[i]);
 	free(result->catch_ups);
+	free(result->woken);
 	while (result->answered) {
 		struct message *message = result->answered;
 		result->answered = message->next;
@@ -52,8 +53,10 @@ deliver_next(struct commit_result *result, struct record *record, struct socket 
 }
 
 static void
-deliver_to_joined(struct commit_result *result, struct record *record, struct instance *instance)
+deliver_to_joined(struct engine *engine, struct commit_result *result, struct record *record,
+                  struct instance *instance)
 {
+	watch_fire(engine, instance->row.id, record->row.revision);
 	for (struct join *join = instance->joins; join; join = join->next_of_instance)
 		if (!join->ended && join->number < record->row.number)
 			deliver_next(result, record, join->socket);
@@ -440,7 +443,7 @@ foreign_event(struct foreign *foreign, const struct store_record *row, struct in
 {
 	struct record *record = record_copy(row);
 	record->topic = memory_strdup(instance->row.topic);
-	deliver_to_joined(foreign->result, record, instance);
+	deliver_to_joined(foreign->engine, foreign->result, record, instance);
 	record_free(record);
 }
 
@@ -563,7 +566,7 @@ apply_row(struct engine *engine, struct staged *staged, struct commit_result *re
 	if (instance)
 		apply_instance(engine, instance);
 	if (record_is_public(record->row.kind))
-		deliver_to_joined(result, record, instance);
+		deliver_to_joined(engine, result, record, instance);
 	else
 		deliver_next(result, record, staged->message->socket);
 	if (staged->ends && !socket_ended(staged))
@@ -842,6 +845,10 @@ take_answered(struct engine *engine, struct commit_result *result)
 {
 	result->answered = engine->answered;
 	engine->answered = engine->answered_last = NULL;
+	result->woken = engine->woken;
+	result->woken_count = engine->woken_count;
+	engine->woken = NULL;
+	engine->woken_count = engine->woken_room = 0;
 }
 
 void

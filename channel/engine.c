@@ -126,6 +126,8 @@ engine_open(struct store *store, const struct engine_limits *limits, const struc
 	engine->sockets_by_token = memory_need(lh_kchar_table_new(1024, NULL));
 	engine->sockets_by_id = table_of_numbers();
 	engine->sockets_by_handle = table_of_numbers();
+	engine->watches_by_name = memory_need(lh_kchar_table_new(64, NULL));
+	engine->watches_by_handle = table_of_numbers();
 	engine->addresses = memory_need(lh_kchar_table_new(64, NULL));
 	engine->shared_by_topic = memory_need(lh_kchar_table_new(1024, NULL));
 	engine->instances_by_id = table_of_numbers();
@@ -183,6 +185,10 @@ free_all(struct engine *engine)
 	lh_table_free(engine->sockets_by_token);
 	lh_table_free(engine->sockets_by_id);
 	lh_table_free(engine->sockets_by_handle);
+	watches_unlink(engine, NULL);
+	free(engine->woken);
+	lh_table_free(engine->watches_by_name);
+	lh_table_free(engine->watches_by_handle);
 	lh_table_free(engine->addresses);
 	lh_table_free(engine->shared_by_topic);
 	lh_table_free(engine->instances_by_id);
@@ -373,6 +379,7 @@ void
 engine_unlinked(struct engine *engine, void *link, int64_t floor)
 {
 	int64_t now = clock_ms();
+	watches_unlink(engine, link);
 	for (struct socket *s = engine->sockets; s; s = s->next) {
 		if (s->link != link)
 			continue;
@@ -495,7 +502,7 @@ engine_due(struct engine *engine)
 {
 	int64_t now = clock_ms();
 	int64_t due = NOTHING_NEEDED, house = NOTHING_NEEDED;
-	if (engine->staged_count || engine->answered)
+	if (engine->staged_count || engine->answered || engine->woken_count)
 		return 0;
 	due = posts_due(engine, now);
 	if (engine->fills)

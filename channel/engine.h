@@ -175,6 +175,12 @@ struct catch_up {
 	size_t bytes;     /* of the patches that it stands for */
 };
 
+/* Somebody who waited: there may be something newer now. */
+struct woken {
+	void *link;
+	uint64_t handle;
+};
+
 /* What a commit led to.  Deliveries rise by record for each socket; catch-ups come after them. */
 struct commit_result {
 	struct delivery *deliveries;
@@ -184,6 +190,8 @@ struct commit_result {
 	size_t catch_up_count, catch_up_room;
 	struct message *answered; /* a list, in the order in which they were taken */
 	struct message *answered_last;
+	struct woken *woken; /* of engine_wait */
+	size_t woken_count;
 };
 
 /*
@@ -283,6 +291,18 @@ void engine_unlinked(struct engine *engine, void *link, int64_t floor);
 
 /* engine_closed - a socket's connection has ended, as its link says */
 void engine_closed(struct engine *engine, struct socket *socket);
+
+/*
+ * engine_wait - a link tells of somebody who waits for what is newer than a position
+ *
+ * Comes back once in a commit's woken list: as soon as there is something, or when it is not known.
+ *
+ * name      Borrowed; of a visit's answer (struct visit).
+ */
+void engine_wait(struct engine *engine, const char *name, int64_t position, void *link, uint64_t handle);
+
+/* engine_unwait - waits no longer; false: nobody did under that handle */
+bool engine_unwait(struct engine *engine, const void *link, uint64_t handle);
 
 /* engine_behind - the worker wants nothing for it for now;  engine_drained - all after position, please */
 void engine_behind(struct engine *engine, struct socket *socket, int64_t position);

@@ -13,6 +13,7 @@
  *   show.c       what clients see of a state, and are told of a change
  *   presence.c   who is there
  *   visit.c      requests without a socket
+ *   watch.c      requests that wait for something newer
  *   commit.c     staged things into one transaction, then into deliveries
  *   fill.c       what a socket lacks, from the log
  *   catch_up.c   ... in few words, when it lags far behind
@@ -199,6 +200,11 @@ struct engine {
 	size_t staged_count, staged_room;
 	struct message *answered, *answered_last;
 	struct message *ready, *ready_last; /* to be run, by whoever comes next */
+	struct watch *watches;
+	struct lh_table *watches_by_name; /* the first of each name */
+	struct lh_table *watches_by_handle;
+	struct woken *woken;
+	size_t woken_count, woken_room;
 	struct socket *fills;
 	int64_t fill_retry_ms; /* the log could not be read: not before */
 
@@ -408,6 +414,13 @@ void visit_run(struct engine *engine, struct message *message);
 /* visit_was_answered - it is done already: then the message is dealt with */
 bool visit_was_answered(struct engine *engine, struct message *message);
 enum store_status visit_write(struct engine *engine, const struct staged *staged);
+
+/* --- watch.c --- */
+void watch_name(char name[WATCH_NAME_BYTES], int64_t instance);
+/* watch_fire - an instance has come to a revision */
+void watch_fire(struct engine *engine, int64_t instance, int64_t revision);
+/* watches_unlink - nobody waits at a link any more; NULL: at any */
+void watches_unlink(struct engine *engine, const void *link);
 
 /* --- presence.c --- */
 void presence_run(struct engine *engine, struct message *message);

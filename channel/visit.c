@@ -165,11 +165,12 @@ add_patches(struct buffer *out, const struct since *since)
 static bool
 answer_since(struct engine *engine, struct message *message, const struct instance *instance)
 {
-	const struct visit *visit = message->visit;
+	struct visit *visit = message->visit;
 	struct since since = {.revision = visit->since_revision};
 	int64_t lacking = instance->row.revision - since.revision;
 	bool reaches = instance->row.id && visit->since_epoch == instance->row.epoch && lacking >= 0 &&
-	               lacking <= VISIT_PATCHES && instance->channel->message_builder == SEANCE_PATCHES;
+	               lacking <= VISIT_PATCHES &&
+	               (lacking == 0 || instance->channel->message_builder == SEANCE_PATCHES);
 	if (reaches && lacking > 0)
 		reaches =
 			store_history(engine->store, instance->row.last_commit, since_row, &since) == STORE_OK &&
@@ -179,7 +180,9 @@ answer_since(struct engine *engine, struct message *message, const struct instan
 		add_topic(&out, message);
 		add_head(&out, message, instance, instance->row.revision, instance->row.version);
 		add_patches(&out, &since);
-		end_answer(message->visit, &out);
+		end_answer(visit, &out);
+		visit->is_newest = lacking == 0;
+		watch_name(visit->watch, instance->row.id);
 	}
 	for (size_t i = 0; i < since.count; i++)
 		record_free(since.records[i]);
@@ -187,12 +190,12 @@ answer_since(struct engine *engine, struct message *message, const struct instan
 	return reaches;
 }
 
-/* What is not committed yet is not shown: then it waits for the next commit. */
+/* What is not committed yet is not shown: patches are those of the log, a state waits for the next commit. */
 static void
 see(struct engine *engine, struct message *message, struct instance *instance)
 {
 	const struct visit *visit = message->visit;
-	if (!instance->staged && visit->has_since && answer_since(engine, message, instance)) {
+	if (visit->has_since && answer_since(engine, message, instance)) {
 		message_answer(engine, message, OUTCOME_COMMITTED);
 		return;
 	}

@@ -13,10 +13,11 @@
 
 #include "seance.h"
 
-#define VISIT_MARK_MS  300000 /* nginx sends a request again for its deadline of 30 s at most */
-#define VISIT_KEYS     2      /* that an answer is stored under */
-#define VISIT_PATCHES  1000   /* that are told at most; more: the state */
-#define POSITION_BYTES 48     /* of "EPOCH-REVISION", with its NUL */
+#define VISIT_MARK_MS    300000 /* nginx sends a request again for its deadline of 30 s at most */
+#define VISIT_KEYS       2      /* that an answer is stored under */
+#define VISIT_PATCHES    1000   /* that are told at most; more: the state */
+#define POSITION_BYTES   48     /* of "EPOCH-REVISION", with its NUL */
+#define WATCH_NAME_BYTES 32     /* of what engine_wait takes, with its NUL */
 
 /* A key under which the answer is kept, so that the request is not done twice. */
 struct visit_key {
@@ -41,7 +42,9 @@ struct visit {
 	/* answered */
 	char *answer; /* owned: JSON text */
 	char position[POSITION_BYTES];
-	bool is_public; /* everybody may see the topic */
+	bool is_public;               /* everybody may see the topic */
+	bool is_newest;               /* there is nothing after since: engine_wait tells when there is ... */
+	char watch[WATCH_NAME_BYTES]; /* ... under this name, after the revision */
 	bool connected;
 	seance_connect_fn *connect; /* borrowed */
 };

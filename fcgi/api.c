@@ -16,6 +16,8 @@
 #define KEY_MS  (24L * 3600000L) /* of Idempotency-Key */
 #define KEY_MAX 255
 
+#define WAIT_MAX 60 /* seconds */
+
 /* --- headers --- */
 
 static const char *
@@ -174,6 +176,29 @@ read_since(const struct api_request *request, struct visit *visit, struct buffer
 	return false;
 }
 
+/* Seconds that it wants to wait when there is nothing new; -1: it does not; -2: it says no number. */
+static int
+wait_of(const struct visit *visit)
+{
+	json_object *wait = NULL;
+	char *end;
+	if (!json_object_object_get_ex(visit->params, "wait", &wait))
+		return -1;
+	const char *text = json_object_get_string(wait);
+	long seconds = strtol(text, &end, 10);
+	if (end == text || *end || *text == '-' || *text == '+' || *text == ' ')
+		return -2;
+	return seconds < WAIT_MAX ? (int)seconds : WAIT_MAX;
+}
+
+static bool
+read_wait(const struct api_request *request, const struct visit *visit, struct buffer *out)
+{
+	if (wait_of(visit) == -2)
+		return refuse(request, out, "400 Bad Request", "wait is no number of seconds"), false;
+	return true;
+}
+
 static bool
 is_json(const char *type)
 {
@@ -237,7 +262,8 @@ read_visit(const struct api_request *request, const struct path *path, struct bu
 	visit->header = header_of;
 	visit->header_context = (void *)(uintptr_t)request;
 	visit->name = memory_strdup(id && *id ? id : "request");
-	if (path->event ? read_event(request, visit, path, out) : read_since(request, visit, out))
+	if (path->event ? read_event(request, visit, path, out)
+	                : read_since(request, visit, out) && read_wait(request, visit, out))
 		return visit;
 	visit_free(visit);
 	return NULL;
@@ -290,16 +316,57 @@ is_known(const struct api_request *request, const struct visit *visit)
 }
 
 static void
-answer_seen(const struct api_request *request, const struct visit *visit, struct buffer *out)
+add_cache_control(const struct visit *visit, struct buffer *out)
+{
+	buffer_add_text(out, visit->is_public ? "Cache-Control: public, no-cache\r\n"
+	                                      : "Cache-Control: private, no-cache\r\n");
+}
+
+/* There is nothing newer: nginx lets the request wait under the topic's name, and asks again when there is. */
+static void
+answer_nothing(const struct api_request *request, const struct visit *visit, int seconds,
+               struct buffer *out)
+{
+	const char *again = param(request, "SEANCE_API");
+	buffer_add_text(out, "Status: 204 No Content\r\n");
+	add_cors(request, out);
+	add_cache_control(visit, out);
+	if (seconds > 0 && again && *again == '/') {
+		buffer_add_text(out, "X-Accel-Redirect: /_hold/wait/");
+		buffer_add_text(out, visit->watch);
+		buffer_add_text(out, "?after=");
+		buffer_add_number(out, visit->since_revision);
+		buffer_add_text(out, "&seconds=");
+		buffer_add_number(out, seconds);
+		buffer_add_text(out, "&again=");
+		buffer_add_text(out, again);
+		buffer_add_text(out, "\r\n");
+	}
+	buffer_add_text(out, "\r\n");
+}
+
+static void
+answer_state(const struct api_request *request, const struct visit *visit, struct buffer *out)
 {
 	bool known = is_known(request, visit);
 	add_status(request, out, known ? "304 Not Modified" : "200 OK", "application/json");
 	buffer_add_text(out, "ETag: \"");
 	buffer_add_text(out, visit->position);
-	buffer_add_text(out, visit->is_public ? "\"\r\nCache-Control: public, no-cache\r\n\r\n"
-	                                      : "\"\r\nCache-Control: private, no-cache\r\n\r\n");
+	buffer_add_text(out, "\"\r\n");
+	add_cache_control(visit, out);
+	buffer_add_text(out, "\r\n");
 	if (!known)
 		buffer_add_text(out, visit->answer);
+}
+
+static void
+answer_seen(const struct api_request *request, const struct visit *visit, struct buffer *out)
+{
+	int seconds = wait_of(visit);
+	if (visit->is_newest && seconds >= 0)
+		answer_nothing(request, visit, seconds, out);
+	else
+		answer_state(request, visit, out);
 }
 
 static void

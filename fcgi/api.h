@@ -1,7 +1,8 @@
 /*
  * api - the HTTP API: topics with shared state for clients without a socket
  *
- *     GET  /channels/TOPIC                the state; ?since=POSITION: the patches after it
+ *     GET  /channels/TOPIC                the state; ?since=POSITION: the patches after it; &wait=SECONDS: when
+ *                                         there are none, nginx lets the request wait for some, then 204
  *     POST /channels/TOPIC/events/NAME    an event; the body is its payload
  *
  * TOPIC and NAME are one percent-encoded segment each.  Errors are application/problem+json (RFC 9457).

@@ -201,6 +201,8 @@ deliver_result(struct server *server, struct commit_result *result, struct answe
 	}
 	for (size_t i = 0; i < result->catch_up_count; i++)
 		catch_up_send(result->catch_ups[i]);
+	for (size_t i = 0; i < result->woken_count; i++)
+		link_wake(result->woken[i].link, result->woken[i].handle);
 	end_answers(result, answers);
 	free(groups.at);
 }

@@ -261,26 +261,40 @@ link_deliver(struct link *link, enum link_opcode opcode, const struct link_targe
 	unacked_add(link, floor);
 }
 
+/* A message without a body; its batch is set here. */
+static void
+queue(struct link *link, struct link_message *message)
+{
+	size_t size = link_size(message);
+	uint8_t *out = out_reserve(link, size);
+
+	if (out == NULL)
+		return;
+	message->batch = link->batch + 1;
+	link_encode(out, message);
+	link->out_end += size;
+	link->batch++;
+	unacked_add(link, INT64_MAX);
+}
+
 void
 link_close(struct link *link, uint64_t handle, uint16_t code, const char *reason)
 {
 	struct link_message message = {
 		.type = LINK_CLOSE,
-		.batch = link->batch + 1,
 		.handle = handle,
 		.code = code,
 		.reason = (const uint8_t *)reason,
 		.reason_len = strnlen(reason, LINK_REASON_MAX),
 	};
-	size_t size = link_size(&message);
-	uint8_t *out = out_reserve(link, size);
+	queue(link, &message);
+}
 
-	if (out == NULL)
-		return;
-	link_encode(out, &message);
-	link->out_end += size;
-	link->batch++;
-	unacked_add(link, INT64_MAX);
+void
+link_wake(struct link *link, uint64_t handle)
+{
+	struct link_message message = {.type = LINK_WAKE, .handle = handle};
+	queue(link, &message);
 }
 
 void

@@ -64,6 +64,9 @@ void link_deliver(struct link *link, enum link_opcode opcode, const struct link_
 /* link_close - closes one socket; reason is cut at LINK_REASON_MAX bytes */
 void link_close(struct link *link, uint64_t handle, uint16_t code, const char *reason);
 
+/* link_wake - a request that waits is to be asked again */
+void link_wake(struct link *link, uint64_t handle);
+
 /* link_server_flush - sends what was queued since; called once at the end of a turn */
 void link_server_flush(struct link_server *server);
 

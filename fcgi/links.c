@@ -77,8 +77,10 @@ static void
 held(struct server *server, struct link *link, const struct link_message *message)
 {
 	char token[LINK_ID_MAX + 1];
-	if (!token_of(message, token) ||
-	    !engine_held(server->engine, token, link, message->handle, (int64_t)message->position))
+	if (message->kind == LINK_WAIT && token_of(message, token))
+		engine_wait(server->engine, token, (int64_t)message->position, link, message->handle);
+	else if (!token_of(message, token) ||
+	         !engine_held(server->engine, token, link, message->handle, (int64_t)message->position))
 		link_close(link, message->handle, 1013, "unknown socket");
 }
 
@@ -86,6 +88,8 @@ static void
 closed(struct server *server, struct link *link, const struct link_message *message)
 {
 	char token[LINK_ID_MAX + 1];
+	if (engine_unwait(server->engine, link, message->handle))
+		return;
 	struct socket *socket = token_of(message, token) ? engine_find(server->engine, token) : NULL;
 	/* Another link may list it by now: then this is the late word of an old one. */
 	if (socket && (!socket->link || socket->link == link))

@@ -106,6 +106,74 @@ describe("GET", () => {
   });
 });
 
+describe("wait", () => {
+  const parked = (topic, position, query = "") => get(topic, { query: `?since=${position}&wait=30${query}` });
+  const counted = (count) => until(async () => ((await system.counts()).parked ?? 0) === count, `${count} to wait`, 15000);
+
+  it("what is there is given at once; nothing in all the time: 204", async () => {
+    const topic = "board:wait";
+    const first = (await post(topic, "inc", {})).body.position;
+    const second = (await post(topic, "inc", {})).body.position;
+    assert.equal((await parked(topic, first)).body.patches.length, 1);
+    assert.equal((await parked(topic, "1-1")).body.reset, true);
+    assert.equal((await get(topic, { query: "?wait=30" })).body.version, 2, "without since there is the state");
+    for (const wait of [0, 1]) {
+      const { status, body, headers } = await get(topic, { query: `?since=${second}&wait=${wait}` });
+      assert.deepEqual([status, body, headers.get("cache-control")], [204, "", "private, no-cache"]);
+    }
+    for (const bad of ["", "x", "-1", "1x", "+1"]) assert.equal((await get(topic, { query: `?since=${second}&wait=${bad}` })).status, 400, bad);
+  });
+
+  it("1,000 that wait are all answered by one event, in however many milliseconds", async () => {
+    const topic = "board:waiters";
+    const { position } = (await post(topic, "inc", {})).body;
+    const all = Array.from({ length: 1000 }, () => parked(topic, position));
+    await counted(1000);
+    const began = performance.now();
+    await post(topic, "inc", {});
+    const answers = await Promise.all(all);
+    console.log(`# 1000 waiting requests answered in ${Math.round(performance.now() - began)} ms`);
+    for (const { status, body } of answers) assert.deepEqual([status, body.patches.map(({ version }) => version)], [200, [2]]);
+    await counted(0);
+  });
+
+  it("goes on through restarts of the program, with what came meanwhile", async () => {
+    const topic = "board:restart";
+    const { position } = (await post(topic, "inc", {})).body;
+    const waits = Array.from({ length: 20 }, () => parked(topic, position));
+    await counted(20);
+    await system.killWorker();
+    await counted(20);
+    await system.killWorker();
+    await post(topic, "inc", {});
+    for (const { status, body } of await Promise.all(waits)) assert.deepEqual([status, body.patches.length], [200, 1]);
+  });
+
+  it("a chain of waits sees each version once and in order, while the program is killed", async () => {
+    const topic = "board:chain";
+    let { position, version } = (await post(topic, "inc", {})).body;
+    const seen = [version];
+    const reader = async () => {
+      while (seen.at(-1) < 200) {
+        const { status, body } = await parked(topic, position);
+        if (status === 204) continue;
+        assert.equal(status, 200, JSON.stringify(body));
+        assert.equal(body.reset, undefined);
+        seen.push(...body.patches.map((patch) => patch.version));
+        position = body.position;
+      }
+    };
+    const writer = async () => {
+      for (let i = 2; i <= 200; i++) {
+        assert.equal((await post(topic, "inc", {})).status, 200);
+        if (i % 60 === 0) await system.killWorker();
+      }
+    };
+    await within(Promise.all([reader(), writer()]), "the end of the chain", 60000);
+    assert.deepEqual(seen, Array.from({ length: 200 }, (_, i) => i + 1));
+  });
+});
+
 describe("POST", () => {
   it("is an event: its change and its events, for those joined, too", async () => {
     const topic = "board:post";
@@ -231,12 +299,14 @@ it("the README's lines do what they say", async () => {
       const command = line.replaceAll("http://127.0.0.1:8080", todos.url).replace("POSITION", position);
       return (await promisify(execFile)("bash", ["-c", command])).stdout;
     };
-    const [look, since, add] = lines;
+    const [look, since, wait, add] = lines;
     assert.match(await run(look), /^ETag: "\d+-0"/m);
     const { position } = JSON.parse(await run(add));
     assert.match(await run(look), /"title":"Buy candles"/);
     assert.deepEqual(JSON.parse(await run(since, position)).patches, []);
+    const waiting = run(wait, position);
     await run(add);
+    assert.equal(JSON.parse(await waiting).patches.length, 1);
     assert.equal(JSON.parse(await run(since, position)).patches.length, 1);
   } finally {
     await todos.stop();

@@ -87,19 +87,13 @@ describe(`--max-sockets-per-address=${MOST}`, () => {
   });
 
   it("SIGUSR1: a line for each nginx worker says what it counts, until nothing is held any more", async () => {
-    const counts = async () => {
-      const seen = system.read("program.log").length;
-      process.kill(system.supervisorPid(), "SIGUSR1");
-      const line = await until(() => system.read("program.log").slice(seen).match(/link of nginx worker [0-9a-f]{16} is up for \d+ s:(.*)\n/), "the line");
-      return Object.fromEntries(line[1].trim().split(" ").map((one) => [one.split("=")[0], Number(one.split("=")[1])]));
-    };
-    const held = await until(async () => { const now = await counts(); return now.messages_in >= MOST && now; }, "the counts");
+    const held = await until(async () => { const now = await system.counts(); return now.messages_in >= MOST && now; }, "the counts");
     assert.equal(held.websockets, MOST);
     assert.equal(held.opened, MOST);
     assert.equal(held.answers, MOST);
     assert.equal(held.closed, undefined);
     await drop(MOST, (raw) => raw.close());
-    const end = await until(async () => { const now = await counts(); return now.closed === MOST && now; }, "the end of all");
+    const end = await until(async () => { const now = await system.counts(); return now.closed === MOST && now; }, "the end of all");
     for (const name of ["websockets", "behind", "in_flight", "waiting", "waiting_bytes", "held_back", "buffered_bytes", "connections_busy"]) assert.equal(end[name], undefined, name);
   });
 });

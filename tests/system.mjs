@@ -153,6 +153,14 @@ export async function startSystem({ app = "examples/todos", flags = [], env = {}
     /* broadcast - a message, JSON text, to a PubSub topic by the program's command line */
     broadcast: (topic, message) => execFile(program(app), ["broadcast", topic, message, `--dir=${dir}`]),
 
+    /* counts - what the nginx worker says of itself (SIGUSR1); what is 0 is left out */
+    async counts() {
+      const seen = system.read("program.log").length;
+      process.kill(system.supervisorPid(), "SIGUSR1");
+      const line = await until(() => system.read("program.log").slice(seen).match(/link of nginx worker [0-9a-f]{16} is up for \d+ s:(.*)\n/), "the line");
+      return Object.fromEntries(line[1].trim().split(" ").map((one) => [one.split("=")[0], Number(one.split("=")[1])]));
+    },
+
     /* killWorker - returns the new worker's pid */
     async killWorker(signal = "SIGKILL") {
       const old = await until(() => pid("worker"), "worker.pid");

@@ -1,0 +1,143 @@
+/* Who waits, without a socket of the engine's, for what is newer than a position: requests that nginx has parked. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+#include "memory.h"
+
+struct watch {
+	char *name; /* owned */
+	int64_t position;
+	void *link;
+	uint64_t handle;
+	struct watch *previous, *next; /* of the same name */
+	struct watch *previous_of_all, *next_of_all;
+};
+
+void
+watch_name(char name[WATCH_NAME_BYTES], int64_t instance)
+{
+	snprintf(name, WATCH_NAME_BYTES, "I%lld", (long long)instance);
+}
+
+static void
+insert(struct engine *engine, struct watch *watch)
+{
+	struct lh_entry *entry = lh_table_lookup_entry(engine->watches_by_name, watch->name);
+	if (entry) { /* behind the first, whose name is the table's key */
+		struct watch *first = (struct watch *)lh_entry_v(entry);
+		watch->previous = first;
+		watch->next = first->next;
+		if (watch->next)
+			watch->next->previous = watch;
+		first->next = watch;
+	} else if (lh_table_insert(engine->watches_by_name, watch->name, watch) != 0) {
+		abort();
+	}
+	table_add_number(engine->watches_by_handle, (int64_t)watch->handle, watch);
+	watch->next_of_all = engine->watches;
+	if (watch->next_of_all)
+		watch->next_of_all->previous_of_all = watch;
+	engine->watches = watch;
+}
+
+static void
+remove_from_name(struct engine *engine, struct watch *watch)
+{
+	if (watch->next)
+		watch->next->previous = watch->previous;
+	if (watch->previous) {
+		watch->previous->next = watch->next;
+		return;
+	}
+	lh_table_delete(engine->watches_by_name, watch->name);
+	if (watch->next && lh_table_insert(engine->watches_by_name, watch->next->name, watch->next) != 0)
+		abort();
+}
+
+static void
+watch_free(struct engine *engine, struct watch *watch)
+{
+	remove_from_name(engine, watch);
+	table_remove_number(engine->watches_by_handle, (int64_t)watch->handle);
+	if (watch->next_of_all)
+		watch->next_of_all->previous_of_all = watch->previous_of_all;
+	if (watch->previous_of_all)
+		watch->previous_of_all->next_of_all = watch->next_of_all;
+	else
+		engine->watches = watch->next_of_all;
+	free(watch->name);
+	free(watch);
+}
+
+static void
+wake(struct engine *engine, struct watch *watch)
+{
+	engine->woken =
+		memory_grow(engine->woken, engine->woken_count, &engine->woken_room, sizeof(*engine->woken));
+	engine->woken[engine->woken_count++] = (struct woken){watch->link, watch->handle};
+	watch_free(engine, watch);
+}
+
+void
+watch_fire(struct engine *engine, int64_t instance, int64_t revision)
+{
+	char name[WATCH_NAME_BYTES];
+	if (!engine->watches)
+		return;
+	watch_name(name, instance);
+	struct watch *next = table_find_text(engine->watches_by_name, name);
+	while (next) {
+		struct watch *watch = next;
+		next = watch->next;
+		if (watch->position < revision)
+			wake(engine, watch);
+	}
+}
+
+/* The revision that it stands at; what is not there (any more) is to be asked for again. */
+static int64_t
+present_revision(struct engine *engine, const char *name)
+{
+	const struct instance *instance =
+		*name == 'I' ? instance_by_id(engine, strtoll(name + 1, NULL, 10)) : NULL;
+	return instance ? instance->row.revision : INT64_MAX;
+}
+
+void
+engine_wait(struct engine *engine, const char *name, int64_t position, void *link, uint64_t handle)
+{
+	struct watch *watch = memory_zeroed(1, sizeof(*watch));
+	engine_unwait(engine, link, handle);
+	*watch = (struct watch){
+		.name = memory_strdup(name), .position = position, .link = link, .handle = handle};
+	insert(engine, watch);
+	if (present_revision(engine, name) > position)
+		wake(engine, watch);
+}
+
+bool
+engine_unwait(struct engine *engine, const void *link, uint64_t handle)
+{
+	struct watch *watch = table_find_number(engine->watches_by_handle, (int64_t)handle);
+	if (!watch || watch->link != link)
+		return false;
+	watch_free(engine, watch);
+	return true;
+}
+
+void
+watches_unlink(struct engine *engine, const void *link)
+{
+	size_t kept = 0;
+	for (struct watch *watch = engine->watches, *next; watch; watch = next) {
+		next = watch->next_of_all;
+		if (!link || watch->link == link)
+			watch_free(engine, watch);
+	}
+	for (size_t i = 0; i < engine->woken_count; i++)
+		if (link && engine->woken[i].link != link)
+			engine->woken[kept++] = engine->woken[i];
+	engine->woken_count = kept;
+}
