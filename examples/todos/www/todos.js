@@ -16,12 +16,13 @@ const list = socket.channel(`todos:${name}`);
 
 /* push - sends an event and says it when it cannot be done; gives whether it was */
 async function push(event, payload) {
-  notice("");
+  notice(list.status === "joined" ? "" : "Not connected just now. It is done when the list is back.");
   try {
     await list.push(event, payload);
+    notice("");
     return true;
   } catch (error) {
-    notice(error.name === "Refused" ? `Not possible: ${error.message}.` : "Not connected just now. Try again in a moment.");
+    notice(error.name === "Refused" ? `Not possible: ${error.message}.` : "The connection broke meanwhile. Look whether it was done.");
     return false;
   }
 }
