@@ -255,7 +255,7 @@ write_staged(struct engine *engine, struct staged *staged)
 static bool
 house_is_due(const struct engine *engine, int64_t now)
 {
-	if (now < engine->retry_ms)
+	if (engine->guest || now < engine->retry_ms)
 		return false;
 	return engine->ended_sockets.count || engine->dead_instances.count || engine->blank_count ||
 	       engine->prune_until >= engine->oldest ||
@@ -644,7 +644,7 @@ write_all(struct engine *engine, struct staged *list, size_t count, struct house
 	}
 	if (status == STORE_OK)
 		status = posts_prune(engine, list, count);
-	if (status == STORE_OK && now >= engine->retry_ms)
+	if (status == STORE_OK && !engine->guest && now >= engine->retry_ms)
 		status = keep_house(engine, count, last, now, house);
 	return status;
 }

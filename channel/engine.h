@@ -208,6 +208,16 @@ struct engine *engine_open(struct store *store, const struct engine_limits *limi
 /* engine_restore - reads sockets, joins and the log's tail; false and a log line when it can't */
 bool engine_restore(struct engine *engine);
 
+/*
+ * engine_restore_guest - the same for a process that only takes requests of clients without a socket, and soon goes
+ *
+ * No socket and no join is read, so nobody is sent anything, nothing is deleted and no state is written before
+ * engine_close: all that is for the process that serves, if there is one.
+ *
+ * Cost      O(rows of the log since states were written).
+ */
+bool engine_restore_guest(struct engine *engine);
+
 /* engine_detach - as if the process was killed: nothing is written; returns the store, owned by the caller */
 struct store *engine_detach(struct engine *engine);
 

@@ -241,6 +241,7 @@ struct engine {
 	bool failing;       /* the last transaction failed: said in the log once */
 	int64_t answers_ms; /* when old answers are to be deleted next */
 	int64_t retry_ms;   /* no transaction for house-keeping before */
+	bool guest;         /* keeps no house: see engine_restore_guest */
 	int64_t busy_ms;    /* since when another process holds the lock; 0: it does not */
 };
 

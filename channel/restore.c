@@ -93,6 +93,21 @@ read_log(struct engine *engine)
 }
 
 bool
+engine_restore_guest(struct engine *engine)
+{
+	engine->guest = true;
+	enum store_status status = store_last(engine->store, &engine->last);
+	if (status == STORE_OK)
+		status = store_mark_get(engine->store, STORE_MARK_WRITTEN, &engine->written);
+	if (status == STORE_OK)
+		status = store_scan(engine->store, engine->written, engine->last, restore_instance, engine);
+	engine->oldest = engine->last + 1;
+	if (status != STORE_OK)
+		engine_log(engine, "the database cannot be read: %s", store_message(engine->store));
+	return status == STORE_OK;
+}
+
+bool
 engine_restore(struct engine *engine)
 {
 	enum store_status status = store_last(engine->store, &engine->last);

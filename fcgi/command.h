@@ -6,6 +6,8 @@
 #ifndef SEANCE_COMMAND_H
 #define SEANCE_COMMAND_H
 
+#include <stdbool.h>
+
 #include "options.h"
 #include "store.h"
 
@@ -26,6 +28,13 @@ int command_broadcast(const struct options *options, const char *topic, const ch
 
 /* command_store - the database of --dir, which must be there; NULL after one line on standard error */
 struct store *command_store(const struct options *options);
+
+/*
+ * command_wake - has the program look what another process has committed; it would do so once a second anyhow
+ *
+ * Returns   whether one runs on this directory.
+ */
+bool command_wake(const struct options *options);
 
 /* command_failed - says what the store says; returns 1 */
 int command_failed(struct store *store);

@@ -1,8 +1,5 @@
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "command.h"
@@ -14,20 +11,6 @@ refuse(const char *why)
 {
 	fprintf(stderr, "seance: %s\n", why);
 	return 1;
-}
-
-/* The program looks what others have committed whenever something happens; otherwise once a second. */
-static void
-wake(const struct options *options)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(address.sun_path, sizeof address.sun_path, "%s/link.sock", options->dir);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
-		(void)0; /* it does not run: it will look when it starts */
-	if (fd >= 0)
-		close(fd);
 }
 
 static enum store_status
@@ -59,7 +42,7 @@ broadcast(const struct options *options, struct store *store, const char *topic,
 		return refuse("too many broadcasts wait to be delivered");
 	if (write_one(store, topic, message) != STORE_OK)
 		return command_failed(store);
-	wake(options);
+	(void)command_wake(options); /* if it does not run, it will look when it starts */
 	return 0;
 }
 

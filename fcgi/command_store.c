@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -24,6 +26,21 @@ command_store(const struct options *options)
 		fprintf(stderr, "seance: %s: %s\n", path, error != NULL ? error : "cannot be opened");
 	free(error);
 	return store;
+}
+
+bool
+command_wake(const struct options *options)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool runs;
+
+	snprintf(address.sun_path, sizeof address.sun_path, "%s/link.sock", options->dir);
+	runs = fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 ||
+	                   errno == EAGAIN || errno == EACCES);
+	if (fd >= 0)
+		close(fd);
+	return runs;
 }
 
 int

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cgi.h"
 #include "channel.h"
 #include "command.h"
 #include "options.h"
@@ -94,6 +95,8 @@ seance_main(int argc, char **argv, seance_connect_fn *on_connect,
 	bool serve = strcmp(command, "serve") == 0;
 	struct options options;
 
+	if (cgi_asked())
+		return are_sound(channels) ? cgi_run(on_connect, channels) : 2;
 	if (serve || strcmp(command, WORKER_COMMAND) == 0) {
 		if (!options_read(&options, argc, argv, 2) || !are_sound(channels))
 			return 2;
