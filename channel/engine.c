@@ -148,6 +148,35 @@ engine_unlock(struct engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+static int64_t
+lower(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static bool
+first_socket(void *context, const struct store_socket *row)
+{
+	(void)row;
+	*(bool *)context = true;
+	return false;
+}
+
+/* A guest that closes is alone; the log is left as it is while a socket may come back and need it. */
+static enum store_status
+keep_guests_house(struct engine *engine, int64_t written)
+{
+	int64_t until = lower(engine->last - engine->limits.log_rows, written);
+	bool sockets = false;
+	int deleted;
+	enum store_status status = store_answers_prune(engine->store, clock_unix_ms());
+	if (status == STORE_OK)
+		status = store_scan_sockets(engine->store, first_socket, &sockets);
+	if (status == STORE_OK && until > 0 && !sockets)
+		status = store_prune(engine->store, until, PRUNE_BATCH, &deleted);
+	return status;
+}
+
 static enum store_status
 write_everything(struct engine *engine)
 {
@@ -161,9 +190,11 @@ write_everything(struct engine *engine)
 	}
 	for (struct instance *i = engine->due_first; i && status == STORE_OK; i = i->due_next)
 		status = instance_write(engine, i, true);
+	int64_t written = instances_written(engine, engine->last);
 	if (status == STORE_OK)
-		status =
-			store_mark_put(engine->store, STORE_MARK_WRITTEN, instances_written(engine, engine->last));
+		status = store_mark_put(engine->store, STORE_MARK_WRITTEN, written);
+	if (status == STORE_OK && engine->guest)
+		status = keep_guests_house(engine, written);
 	if (status == STORE_OK)
 		status = store_commit(engine->store);
 	if (status != STORE_OK)
@@ -367,12 +398,6 @@ engine_held(struct engine *engine, const char *token, void *link, uint64_t handl
 	if (!socket->known || socket->last != position)
 		socket_want_fill(engine, socket, position);
 	return true;
-}
-
-static int64_t
-lower(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
 }
 
 void

@@ -212,7 +212,7 @@ bool engine_restore(struct engine *engine);
  * engine_restore_guest - the same for a process that only takes requests of clients without a socket, and soon goes
  *
  * No socket and no join is read, so nobody is sent anything, nothing is deleted and no state is written before
- * engine_close: all that is for the process that serves, if there is one.
+ * engine_close: all that is for the process that serves.  If there is one, it is to be engine_detach.
  *
  * Cost      O(rows of the log since states were written).
  */

@@ -139,6 +139,17 @@ describe("alone", () => {
     assert.deepEqual((await cgi.get("timer:cgi")).body.state, { fired: ["a"], timers: {} });
   });
 
+  it("the log is pruned, the states stay", async () => {
+    const sql = (text) => execFileSync("sqlite3", [join(data, "seance.db"), text]).toString().trim();
+    const topic = "board:prune";
+    for (let i = 0; i < 5; i++) await cgi.post(topic, "inc");
+    sql("insert into log (number, instance, revision, version, kind, time_ms) values (1000000, 0, 1, 1, 1, 1)");
+    assert.notEqual(sql("select count(*) from log where number < 1000000"), "0");
+    assert.equal((await cgi.post(topic, "inc")).body.revision, 6);
+    await until(() => sql("select min(number) from log") === "1000000", "the log to be pruned");
+    assert.deepEqual((await cgi.get(topic)).body.state, { n: 6, items: [] });
+  });
+
   it("processes killed at any moment: an event is done once or not at all", async () => {
     const topic = "board:kills";
     let answered = 0, killed = 0, going = true;
