@@ -58,7 +58,7 @@ SANITIZERS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=unde
 PACKAGES_CFLAGS = $(eval PACKAGES_CFLAGS := $(shell $(PKG_CONFIG) --cflags json-c sqlite3) \
 	$(shell $(PKG_CONFIG) --cflags fcgi 2>/dev/null))$(PACKAGES_CFLAGS)
 PACKAGES_LIBS = $(eval PACKAGES_LIBS := $(shell $(PKG_CONFIG) --libs json-c sqlite3) \
-	$(shell $(PKG_CONFIG) --libs fcgi 2>/dev/null || echo -lfcgi))$(PACKAGES_LIBS)
+	$(shell $(PKG_CONFIG) --libs fcgi 2>/dev/null || echo -lfcgi) -lcrypto)$(PACKAGES_LIBS)
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE= $(CFLAGS) $(WARNINGS) $(if $(DEV),-Werror) -fvisibility=hidden -fPIC -pthread \
 	$(HARDEN) $(SANITIZERS) $(PACKAGES_CFLAGS)

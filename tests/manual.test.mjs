@@ -27,7 +27,7 @@ describe("the manual", () => {
     const sanitize = process.env.SANITIZE ? [`-fsanitize=${process.env.SANITIZE}`] : [];
     for (const [file, text] of Object.entries(sources)) writeFileSync(join(dir, file), text);
     execFileSync("cc", ["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", ...sanitize, `-I${tree}/include`, "-o", join(dir, name), join(dir, `${name}.c`),
-      `${tree}/build/${variant}/libseance.a`, ...flags(["json-c", "sqlite3"]), "-lfcgi", "-pthread"], { stdio: "pipe", encoding: "utf8" });
+      `${tree}/build/${variant}/libseance.a`, ...flags(["json-c", "sqlite3"]), "-lfcgi", "-lcrypto", "-pthread"], { stdio: "pipe", encoding: "utf8" });
     return (...args) => spawnSync(join(dir, name), args, { encoding: "utf8", timeout: 20000 });
   }
 
