@@ -11,12 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "position.h"
 #include "seance.h"
 
 #define VISIT_MARK_MS    300000 /* nginx sends a request again for its deadline of 30 s at most */
 #define VISIT_KEYS       2      /* that an answer is stored under */
 #define VISIT_PATCHES    1000   /* that are told at most; more: the state */
-#define POSITION_BYTES   48     /* of "EPOCH-REVISION", with its NUL */
 #define WATCH_NAME_BYTES 32     /* of what engine_wait takes, with its NUL */
 
 /* A key under which the answer is kept, so that the request is not done twice. */
@@ -53,11 +53,5 @@ struct visit {
 struct visit *visit_marked(const char *mark);
 
 void visit_free(struct visit *visit);
-
-/* position_write - "EPOCH-REVISION" */
-void position_write(char text[POSITION_BYTES], int64_t epoch, int64_t revision);
-
-/* position_read - false: it is none */
-bool position_read(const char *text, int64_t *epoch, int64_t *revision);
 
 #endif
