@@ -132,6 +132,18 @@ describe("alone", () => {
     assert.deepEqual([status, body.topic], [200, "board:arguments"]);
   });
 
+  it("without REQUEST_URI, PATH_INFO is the path; without a database that opens, 503", async () => {
+    const { body } = await cgi.post("board:ä b", "inc");
+    const ask = (env) => execFileSync(PROGRAM, [], { env: { GATEWAY_INTERFACE: "CGI/1.1", REQUEST_METHOD: "GET", SCRIPT_NAME: "/todos", SEANCE_DIR: data, ...env }, stdio: ["pipe", "pipe", "ignore"] }).toString();
+    const found = ask({ PATH_INFO: "/channels/board:ä b" });
+    assert.match(found, /^Status: 200 OK\r\n/);
+    assert.equal(JSON.parse(found.split("\r\n\r\n")[1]).position, body.position);
+    assert.match(ask({ REQUEST_URI: "/todosx/channels/board:a" }), /^Status: 404 /);
+    assert.match(ask({ REQUEST_URI: "/channels/board:a", SEANCE_DIR: join(data, "none") }), /^Status: 503 /);
+    for (const length of ["-1", "1x", "99999999999999999999", " 1"])
+      assert.match(ask({ REQUEST_URI: "/channels/board:a/events/inc", REQUEST_METHOD: "POST", CONTENT_LENGTH: length }), /^Status: 400 /, length);
+  });
+
   it("timers that are due are fired by a request, once", async () => {
     assert.equal((await cgi.post("timer:cgi", "after", { id: "a", ms: 1 })).status, 200);
     await until(async () => (await cgi.get("timer:cgi")).body.state.fired.length > 0, "the timer");
@@ -140,7 +152,7 @@ describe("alone", () => {
   });
 
   it("the log is pruned, the states stay", async () => {
-    const sql = (text) => execFileSync("sqlite3", [join(data, "seance.db"), text]).toString().trim();
+    const sql = (text) => execFileSync("sqlite3", ["-cmd", ".timeout 5000", join(data, "seance.db"), text]).toString().trim();
     const topic = "board:prune";
     for (let i = 0; i < 5; i++) await cgi.post(topic, "inc");
     sql("insert into log (number, instance, revision, version, kind, time_ms) values (1000000, 0, 1, 1, 1, 1)");
@@ -148,6 +160,11 @@ describe("alone", () => {
     assert.equal((await cgi.post(topic, "inc")).body.revision, 6);
     await until(() => sql("select min(number) from log") === "1000000", "the log to be pruned");
     assert.deepEqual((await cgi.get(topic)).body.state, { n: 6, items: [] });
+  });
+
+  it("many at once: each is answered, each is done once", async () => {
+    const answers = await Promise.all(Array.from({ length: 60 }, () => cgi.post("board:many", "inc")));
+    assert.deepEqual(answers.map(({ body }) => body.revision).sort((a, b) => a - b), Array.from({ length: 60 }, (_, i) => i + 1));
   });
 
   it("processes killed at any moment: an event is done once or not at all", async () => {
