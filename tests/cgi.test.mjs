@@ -169,14 +169,23 @@ describe("alone", () => {
 
   it("processes killed at any moment: an event is done once or not at all", async () => {
     const topic = "board:kills";
+    const begun = performance.now();
+    await cgi.get(topic);
+    const took = performance.now() - begun; // so that kills fall anywhere in a process's life, however slow the build
+    const seen = new Set();
     let answered = 0, killed = 0, going = true;
+    const kill = async (pid) => {
+      await new Promise((done) => setTimeout(done, Math.random() * took));
+      try {
+        process.kill(pid, "SIGKILL");
+        killed++;
+      } catch {} // it has ended
+    };
     const killer = (async () => {
       while (going) {
-        for (const pid of cgi.programs().filter(() => Math.random() < 0.5)) {
-          try {
-            process.kill(pid, "SIGKILL");
-            killed++;
-          } catch {} // it has ended
+        for (const pid of cgi.programs().filter((pid) => !seen.has(pid))) {
+          seen.add(pid);
+          if (Math.random() < 0.7) void kill(pid);
         }
         await new Promise(setImmediate);
       }
