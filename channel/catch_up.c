@@ -81,6 +81,7 @@ add_state(struct engine *engine, struct catch_up *catch_up, const struct join *j
 		return false; /* what would be told is not at hand */
 	struct record *record = record_new(STORE_REFRESH);
 	record->topic = memory_strdup(join->topic);
+	record->epoch = instance->row.epoch;
 	record->row.revision = instance->row.revision;
 	record->row.version = instance->row.version;
 	record_take(&record->row.state, show_text(instance));

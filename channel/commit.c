@@ -443,6 +443,7 @@ foreign_event(struct foreign *foreign, const struct store_record *row, struct in
 {
 	struct record *record = record_copy(row);
 	record->topic = memory_strdup(instance->row.topic);
+	record->epoch = instance->row.epoch;
 	deliver_to_joined(foreign->engine, foreign->result, record, instance);
 	record_free(record);
 }

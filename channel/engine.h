@@ -125,6 +125,9 @@ struct message {
 	struct socket *socket; /* in use; of a post: the one joined to its private instance; or NULL */
 	struct post *post;     /* owned; NULL: a client's */
 	struct visit *visit;   /* owned; NULL: it is none */
+	bool
+		of_stream; /* the join of a server-sent stream: to a shared topic only, and it gets its frames by the
+	                 * link alone */
 	int64_t number;
 	char *topic;          /* plain text */
 	char *ref, *join_ref; /* JSON */

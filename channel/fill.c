@@ -36,13 +36,13 @@ lacks(const struct socket *socket, int64_t number)
 	return socket->fill && number > socket->position;
 }
 
-/* The topic of a row that the socket is to be told of. */
-static const char *
-topic_of(const struct store_record *row, const struct socket *socket)
+/* The join of a row that the socket is to be told of. */
+static const struct join *
+join_of(const struct store_record *row, const struct socket *socket)
 {
 	for (const struct join *join = socket->joins; join; join = join->next_of_socket)
 		if (join->number == row->number || (row->instance && join->instance_id == row->instance))
-			return join->topic;
+			return join;
 	return NULL;
 }
 
@@ -57,12 +57,13 @@ measure(struct fill *fill, const struct store_record *row, struct socket *socket
 static void
 fill_one(struct fill *fill, const struct store_record *row, struct socket *socket)
 {
-	const char *topic = topic_of(row, socket);
-	if (!topic)
+	const struct join *join = join_of(row, socket);
+	if (!join)
 		return; /* a join that was forgotten: pruned, so it was delivered */
 	if (!fill->record) {
 		fill->record = record_copy(row);
-		fill->record->topic = memory_strdup(topic);
+		fill->record->topic = memory_strdup(join->topic);
+		fill->record->epoch = join->instance ? join->instance->row.epoch : 0;
 		record_find_state(fill->engine, fill->record);
 	}
 	if (catch_up_covers(socket, row->number)) {

@@ -345,7 +345,7 @@ run_join(struct engine *engine, struct message *message)
 {
 	struct instance *instance = NULL;
 	message->channel = channel_for(engine, message->topic);
-	if (!message->channel) {
+	if (!message->channel || (message->of_stream && message->channel->scope != SEANCE_SHARED)) {
 		message_answer(engine, message, OUTCOME_UNMATCHED);
 		return;
 	}

@@ -9,6 +9,7 @@
 struct record {
 	struct store_record row; /* its texts are owned */
 	char *topic;             /* owned */
+	int64_t epoch;           /* of its instance */
 	struct record *state_of; /* the record that carries what this one shows; owned; NULL: itself */
 	int users;
 };

@@ -52,6 +52,7 @@ stage(struct engine *engine, struct message *message, enum store_kind kind, stru
 		record_set(&record->row.event, message->event);
 	if (instance) {
 		instance->staged++;
+		record->epoch = instance->row.epoch;
 		record->row.instance = instance->row.id;
 		record->row.revision = instance->revision;
 		record->row.version = instance->version;
@@ -243,6 +244,7 @@ stage_failed_join(struct engine *engine, struct message *message, const char *me
 	struct staged *staged = stage(engine, message, STORE_JOIN, NULL, message->join_ref);
 	json_object *detail = join_detail(replaced);
 	json_object_object_add(detail, member, why);
+	message->reason = json_object_get(why);
 	staged->ends = replaced;
 	staged->join = join_new(message->socket, message->topic, message->join_ref, NULL);
 	stage_detail(staged, detail);

@@ -36,6 +36,7 @@ struct visit {
 	char *digest;      /* of all that the event is */
 	struct visit_key keys[VISIT_KEYS];
 	char *if_match; /* as in HTTP; NULL: whatever the state is */
+	bool streams;   /* it wants to be told of all that follows, too */
 	bool has_since; /* it knows the state as of ... */
 	int64_t since_epoch, since_revision;
 

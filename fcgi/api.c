@@ -253,6 +253,13 @@ answer_options(const struct api_request *request, struct buffer *out, const char
 	                "If-Match, If-None-Match\r\nAccess-Control-Max-Age: 86400\r\n\r\n");
 }
 
+static bool
+wants_stream(const struct api_request *request, const struct path *path)
+{
+	const char *accept = param(request, "HTTP_ACCEPT"), *method = param(request, "REQUEST_METHOD");
+	return !path->event && accept && strstr(accept, "text/event-stream") && strcmp(method, "GET") == 0;
+}
+
 static struct visit *
 read_visit(const struct api_request *request, const struct path *path, struct buffer *out)
 {
@@ -262,6 +269,7 @@ read_visit(const struct api_request *request, const struct path *path, struct bu
 	visit->header = header_of;
 	visit->header_context = (void *)(uintptr_t)request;
 	visit->name = memory_strdup(id && *id ? id : "request");
+	visit->streams = wants_stream(request, path);
 	if (path->event ? read_event(request, visit, path, out)
 	                : read_since(request, visit, out) && read_wait(request, visit, out))
 		return visit;
@@ -305,6 +313,22 @@ api_read(const struct api_request *request, char **topic, struct buffer *out)
 }
 
 /* --- answering --- */
+
+void
+api_problem(const struct api_request *request, struct buffer *out, const char *status,
+            json_object *reason)
+{
+	add_problem(request, out, status, NULL, reason, "");
+}
+
+void
+api_stream(const struct api_request *request, const char *token, struct buffer *out)
+{
+	add_status(request, out, "200 OK", "text/event-stream");
+	buffer_add_text(out, "Cache-Control: no-store\r\nX-Accel-Redirect: /_hold/events/");
+	buffer_add_text(out, token);
+	buffer_add_text(out, "\r\n\r\n");
+}
 
 static bool
 is_known(const struct api_request *request, const struct visit *visit)

@@ -5,6 +5,8 @@
  *                                         there are none, nginx lets the request wait for some, then 204
  *     POST /channels/TOPIC/events/NAME    an event; the body is its payload
  *
+ * GET with Accept: text/event-stream is a stream of all that follows (event_stream.h).
+ *
  * TOPIC and NAME are one percent-encoded segment each.  Errors are application/problem+json (RFC 9457).
  */
 #ifndef SEANCE_API_H
@@ -30,6 +32,13 @@ struct api_request {
  * Returns   Owned by the caller; its header function asks the request, which must outlive it; NULL: see out.
  */
 struct visit *api_read(const struct api_request *request, char **topic, struct buffer *out);
+
+/* api_problem - appends an answer that says why not; status as in "404 Not Found"; reason: borrowed, or NULL */
+void api_problem(const struct api_request *request, struct buffer *out, const char *status,
+                 json_object *reason);
+
+/* api_stream - appends the answer that has nginx hold the stream of a socket */
+void api_stream(const struct api_request *request, const char *token, struct buffer *out);
 
 /* api_answer - appends headers and body of what came of it */
 void api_answer(const struct api_request *request, const struct message *message, struct buffer *out);

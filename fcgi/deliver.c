@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "event_stream.h"
 #include "memory.h"
 #include "phoenix.h"
 #include "server.h"
@@ -116,14 +117,25 @@ group_add(struct groups *groups, const struct delivery *delivery)
 	};
 }
 
+static enum link_opcode
+group_encode(const struct group *group, const struct record *record, struct buffer *body)
+{
+	if (group->format == EVENT_STREAM_FORMAT) {
+		event_stream_commit(body, record, group->own);
+		return LINK_BYTES;
+	}
+	phoenix_commit(body, group->format, record, group->own);
+	return LINK_EVENTS;
+}
+
 static void
 groups_send(struct groups *groups, const struct record *record)
 {
 	for (size_t i = 0; i < groups->count; i++) {
 		struct group *group = &groups->at[i];
 		struct buffer body = {0};
-		phoenix_commit(&body, group->format, record, group->own);
-		link_deliver(group->link, LINK_EVENTS, group->targets, group->count, body.at, body.len,
+		enum link_opcode opcode = group_encode(group, record, &body);
+		link_deliver(group->link, opcode, group->targets, group->count, body.at, body.len,
 		             record->row.number);
 		buffer_release(&body);
 		free(group->targets);
@@ -139,8 +151,10 @@ catch_up_send(const struct catch_up *catch_up)
 	const struct socket *socket = catch_up->socket;
 	struct buffer body = {0};
 	struct link_target target = {socket->handle, (uint64_t)catch_up->after, (uint64_t)catch_up->cursor};
-	phoenix_catch_up(&body, catch_up);
-	link_deliver(socket->link, LINK_CATCH_UP, &target, 1, body.at, body.len, catch_up->after + 1);
+	bool stream = socket->row.format == EVENT_STREAM_FORMAT;
+	(stream ? event_stream_catch_up : phoenix_catch_up)(&body, catch_up);
+	link_deliver(socket->link, stream ? LINK_CATCH_UP_BYTES : LINK_CATCH_UP, &target, 1, body.at,
+	             body.len, catch_up->after + 1);
 	buffer_release(&body);
 }
 
@@ -150,14 +164,17 @@ static void
 begin_answers(struct commit_result *result, struct answer **answers)
 {
 	for (struct message *m = result->answered; m; m = m->next)
-		if (m->socket)
+		if (m->socket && !m->of_stream)
 			m->socket->answer = answer_new(answers, m->request);
 }
 
+/* Of what is answered by other than frames. */
 static void
-end_socketless(const struct message *message, struct answer *answer)
+end_other(struct server *server, const struct message *message, struct answer *answer)
 {
-	if (message->kind == MESSAGE_VISIT)
+	if (message->of_stream)
+		stream_outcome(server, answer, message);
+	else if (message->kind == MESSAGE_VISIT)
 		visit_outcome(answer, message);
 	else
 		broadcast_outcome(answer, message->outcome);
@@ -165,11 +182,11 @@ end_socketless(const struct message *message, struct answer *answer)
 
 /* What a message is answered besides its commits' frames. */
 static void
-end_answers(struct commit_result *result, struct answer **answers)
+end_answers(struct server *server, struct commit_result *result, struct answer **answers)
 {
 	for (struct message *m = result->answered; m; m = m->next) {
-		if (!m->socket) {
-			end_socketless(m, answer_new(answers, m->request));
+		if (!m->socket || m->of_stream) {
+			end_other(server, m, answer_new(answers, m->request));
 			continue;
 		}
 		struct answer *answer = m->socket->answer;
@@ -203,6 +220,6 @@ deliver_result(struct server *server, struct commit_result *result, struct answe
 		catch_up_send(result->catch_ups[i]);
 	for (size_t i = 0; i < result->woken_count; i++)
 		link_wake(result->woken[i].link, result->woken[i].handle);
-	end_answers(result, answers);
+	end_answers(server, result, answers);
 	free(groups.at);
 }

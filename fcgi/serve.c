@@ -166,6 +166,7 @@ end_turn(void *context)
 	engine_commit(server->engine, &result);
 	deliver_result(server, &result, &answers);
 	connect_done(server, &answers);
+	streams_stored(server, &answers);
 	link_server_flush(server->links);
 	commit_result_release(&result);
 	engine_unlock(server->engine);

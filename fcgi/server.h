@@ -5,6 +5,7 @@
  *   connect.c   a handshake: query, Origin, connect callback, redirect to where nginx holds it
  *   broadcast.c a message for PubSub, by HTTP from this machine
  *   visits.c    requests to the HTTP API
+ *   streams.c   ... for server-sent events
  *   deliver.c   what a commit led to: into answers, or over the links
  *   links.c     what the nginx workers say
  *
@@ -13,6 +14,7 @@
 #ifndef SEANCE_SERVER_H
 #define SEANCE_SERVER_H
 
+#include "api.h"
 #include "buffer.h"
 #include "engine.h"
 #include "link_server.h"
@@ -45,6 +47,7 @@ struct server {
 	struct link_server *links;
 	struct poison *poison;
 	struct handshake *handshakes;
+	struct stream *streams; /* that wait for their sockets to be stored */
 	struct links linked;
 	int64_t housed_ms; /* when house-keeping was last done */
 };
@@ -75,6 +78,24 @@ void visit_request(struct server *server, struct loop_request *request);
 
 /* visit_outcome - what a request to the HTTP API is answered */
 void visit_outcome(struct answer *answer, const struct message *message);
+
+/* A request to the HTTP API while it is under way; the engine asks for headers by it. */
+struct visiting {
+	struct api_request api;
+	struct loop_request *request;
+};
+
+/* --- streams.c --- */
+
+/* stream_begin - opens a socket for a request for server-sent events; all but topic are taken */
+void stream_begin(struct server *server, struct visiting *visiting, struct visit *visit,
+                  const char *topic);
+
+/* streams_stored - those whose sockets are stored join; appends the answers of those that could not be */
+void streams_stored(struct server *server, struct answer **answers);
+
+/* stream_outcome - what came of a join: nginx is to hold the stream, or why not */
+void stream_outcome(struct server *server, struct answer *answer, const struct message *message);
 
 /* --- deliver.c --- */
 

@@ -19,12 +19,6 @@ api_request_of(const struct server *server, struct loop_request *request)
 	return api;
 }
 
-/* The engine asks for headers by it, so it is freed with the answer. */
-struct visiting {
-	struct api_request api;
-	struct loop_request *request;
-};
-
 void
 visit_request(struct server *server, struct loop_request *request)
 {
@@ -33,7 +27,9 @@ visit_request(struct server *server, struct loop_request *request)
 	char *topic = NULL;
 	*visiting = (struct visiting){api_request_of(server, request), request};
 	struct visit *visit = api_read(&visiting->api, &topic, &out);
-	if (visit) {
+	if (visit && visit->streams) {
+		stream_begin(server, visiting, visit, topic);
+	} else if (visit) {
 		engine_visit(server->engine, visit, topic, visiting);
 	} else {
 		loop_finish(request, out.at, out.len);

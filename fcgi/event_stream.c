@@ -1,0 +1,156 @@
+#include "event_stream.h"
+
+#include <string.h>
+
+#include "call.h"
+#include "json.h"
+
+/* A name of an author's may hold what would end the line. */
+static void
+begin_event(struct buffer *out, const char *name)
+{
+	buffer_add_text(out, "event: ");
+	for (; *name; name++)
+		buffer_add_char(out, *name == '\n' || *name == '\r' ? ' ' : *name);
+	buffer_add_text(out, "\n");
+}
+
+static void
+add_id(struct buffer *out, const struct record *record)
+{
+	char position[POSITION_BYTES];
+	position_write(position, record->epoch, record->row.revision);
+	buffer_add_text(out, "id: ");
+	buffer_add_text(out, position);
+	buffer_add_text(out, "\n");
+}
+
+/* "version", "revision" and "position", behind another member. */
+static void
+add_place(struct buffer *out, const struct record *record)
+{
+	char position[POSITION_BYTES];
+	position_write(position, record->epoch, record->row.revision);
+	buffer_add_text(out, ",\"version\":");
+	buffer_add_number(out, record->row.version);
+	buffer_add_text(out, ",\"revision\":");
+	buffer_add_number(out, record->row.revision);
+	buffer_add_text(out, ",\"position\":\"");
+	buffer_add_text(out, position);
+	buffer_add_text(out, "\"}\n\n");
+}
+
+static void
+add_event(struct buffer *out, json_object *entry, bool plain)
+{
+	const char *name = json_object_get_string(json_object_array_get_idx(entry, 1));
+	const char *detail = json_text(json_object_array_get_idx(entry, 2), NULL);
+	begin_event(out, plain ? name : "seance:event");
+	buffer_add_text(out, "data: ");
+	if (plain) {
+		buffer_add_text(out, detail);
+	} else {
+		buffer_add_text(out, "{\"name\":");
+		buffer_add_json_string(out, name, strlen(name));
+		buffer_add_text(out, ",\"detail\":");
+		buffer_add_text(out, detail);
+		buffer_add_text(out, ",\"type\":");
+		buffer_add_json_string(out, name, strlen(name));
+		buffer_add_text(out, ",\"payload\":");
+		buffer_add_text(out, detail);
+		buffer_add_text(out, "}");
+	}
+	buffer_add_text(out, "\n\n");
+}
+
+static void
+add_events(struct buffer *out, const struct record *record, bool own)
+{
+	json_object *events = json_read(record->row.events);
+	bool plain = record->row.kind == STORE_PRESENCE || record->row.kind == STORE_PRESENCE_STATE;
+	size_t len = events ? json_object_array_length(events) : 0;
+	for (size_t i = 0; i < len; i++) {
+		json_object *entry = json_object_array_get_idx(events, i);
+		const char *to = json_object_get_string(json_object_array_get_idx(entry, 0));
+		const char *kin = own ? CALL_TO_SENDER : CALL_TO_OTHERS;
+		if (strcmp(to, CALL_TO_ALL) == 0 || strcmp(to, kin) == 0)
+			add_event(out, entry, plain);
+	}
+	json_object_put(events);
+}
+
+/* The channel's own message in place of a state or a patch. */
+static void
+add_built(struct buffer *out, const struct record *record, const char *text)
+{
+	json_object *built = json_read(text);
+	begin_event(out, json_object_get_string(json_object_object_get(built, "event")));
+	add_id(out, record);
+	buffer_add_text(out, "data: ");
+	buffer_add_text(out, json_text(json_object_object_get(built, "payload"), NULL));
+	buffer_add_text(out, "\n\n");
+	json_object_put(built);
+}
+
+static void
+add_state(struct buffer *out, const struct record *record)
+{
+	const struct store_record *shown = record_shown(record);
+	if (shown->built) {
+		add_built(out, record, shown->built);
+		return;
+	}
+	begin_event(out, "seance:change");
+	add_id(out, record);
+	buffer_add_text(out, "data: {\"state\":");
+	buffer_add_text(out, shown->state ? shown->state : "null");
+	add_place(out, record);
+}
+
+static void
+add_patch(struct buffer *out, const struct record *record)
+{
+	const struct store_record *row = &record->row;
+	begin_event(out, "seance:patch");
+	add_id(out, record);
+	buffer_add_text(out, "data: {\"operations\":");
+	buffer_add_text(out, row->told ? row->told : row->operations ? row->operations : "[]");
+	add_place(out, record);
+}
+
+void
+event_stream_commit(struct buffer *out, const struct record *record, bool own)
+{
+	switch (record->row.kind) {
+	case STORE_EVENT:
+		add_events(out, record, own);
+		if (record->row.built || record->row.state)
+			add_state(out, record);
+		else
+			add_patch(out, record);
+		break;
+	case STORE_JOIN:
+		add_events(out, record, own);
+		add_state(out, record);
+		break;
+	case STORE_REFRESH:
+		add_state(out, record);
+		break;
+	case STORE_PRESENCE:
+	case STORE_PRESENCE_STATE:
+		add_events(out, record, own);
+		break;
+	case STORE_LEAVE:
+	case STORE_CRASH:
+		break; /* of what a stream never sends */
+	}
+}
+
+void
+event_stream_catch_up(struct buffer *out, const struct catch_up *catch_up)
+{
+	for (size_t i = 0; i < catch_up->events.count; i++)
+		add_events(out, catch_up->events.at[i], false);
+	for (size_t i = 0; i < catch_up->states.count; i++)
+		event_stream_commit(out, catch_up->states.at[i], false);
+}

@@ -1,0 +1,148 @@
+#include <stdlib.h>
+
+#include "event_stream.h"
+#include "memory.h"
+#include "server.h"
+
+/* A stream before its socket is stored. */
+struct stream {
+	struct visiting *visiting;
+	struct visit *visit;
+	char *topic;
+	struct socket *socket;
+	struct stream *next;
+};
+
+static void
+refuse(const struct visiting *visiting, const char *status, struct buffer *out)
+{
+	api_problem(&visiting->api, out, status, NULL);
+}
+
+static void
+refuse_now(struct visiting *visiting, struct visit *visit, const char *status)
+{
+	struct buffer out = {0};
+	refuse(visiting, status, &out);
+	loop_finish(visiting->request, out.at, out.len);
+	buffer_release(&out);
+	visit_free(visit);
+	free(visiting);
+}
+
+void
+stream_begin(struct server *server, struct visiting *visiting, struct visit *visit, const char *topic)
+{
+	const char *address = loop_param(visiting->request, "REMOTE_ADDR");
+	struct socket *socket = NULL;
+	struct engine_client client = {
+		.params = visit->params,
+		.address = address ? address : "",
+		.format = EVENT_STREAM_FORMAT,
+		.header = visit->header,
+		.header_context = visit->header_context,
+	};
+	enum engine_connect outcome = engine_connect(server->engine, &client, &socket);
+	if (outcome != CONNECT_OK) {
+		refuse_now(visiting, visit,
+		           outcome == CONNECT_LIMIT ? "429 Too Many Requests" : "401 Unauthorized");
+		return;
+	}
+	struct stream *stream = memory_alloc(sizeof(*stream));
+	*stream = (struct stream){visiting, visit, memory_strdup(topic), socket, server->streams};
+	server->streams = stream;
+}
+
+static bool
+alive(void *request)
+{
+	const struct visiting *visiting = request;
+	return loop_alive(visiting->request);
+}
+
+/* Its answer is given when the join is committed, or refused. */
+static void
+join(struct server *server, const struct stream *stream)
+{
+	struct message *message = message_new(stream->socket);
+	void *old = NULL;
+	message->kind = MESSAGE_JOIN;
+	message->of_stream = true;
+	message->number = 1;
+	message->topic = memory_strdup(stream->topic);
+	message->ref = memory_strdup("null");
+	message->join_ref = memory_strdup("null");
+	message->payload = json_object_get(stream->visit->params);
+	message->request = stream->visiting;
+	(void)engine_submit(server->engine, message, 0, alive, &old); /* a socket's first is always taken */
+}
+
+static void
+stream_free(struct stream *stream)
+{
+	engine_release(stream->socket);
+	visit_free(stream->visit);
+	free(stream->topic);
+	free(stream);
+}
+
+void
+streams_stored(struct server *server, struct answer **answers)
+{
+	struct stream *waiting = NULL, *next;
+	struct stream *list = server->streams;
+	server->streams = NULL;
+	for (struct stream *stream = list; stream; stream = next) {
+		next = stream->next;
+		if (engine_stored(stream->socket)) {
+			join(server, stream);
+		} else if (stream->socket->ended) {
+			refuse(stream->visiting, "503 Service Unavailable",
+			       &answer_new(answers, stream->visiting->request)->body);
+			(*answers)->plain = true;
+			free(stream->visiting);
+		} else {
+			stream->next = waiting;
+			waiting = stream;
+			continue;
+		}
+		stream_free(stream);
+	}
+	while (waiting) { /* others may have come while a callback ran */
+		next = waiting->next;
+		waiting->next = server->streams;
+		server->streams = waiting;
+		waiting = next;
+	}
+}
+
+static const char *
+status_of(const struct message *message)
+{
+	switch (message->outcome) {
+	case OUTCOME_COMMITTED: /* its init has failed */
+		return "422 Unprocessable Content";
+	case OUTCOME_REFUSED:
+		return "403 Forbidden";
+	case OUTCOME_UNMATCHED:
+		return "404 Not Found";
+	default:
+		return "503 Service Unavailable";
+	}
+}
+
+void
+stream_outcome(struct server *server, struct answer *answer, const struct message *message)
+{
+	struct visiting *visiting = message->request;
+	answer->request = visiting->request;
+	answer->plain = true;
+	if (message->outcome == OUTCOME_COMMITTED && message->socket->join_count > 0) {
+		api_stream(&visiting->api, message->socket->row.token, &answer->body);
+	} else {
+		api_problem(&visiting->api, &answer->body, status_of(message), message->reason);
+		if (!message->socket->ended)
+			engine_closed(server->engine, message->socket);
+	}
+	free(visiting);
+}
