@@ -128,6 +128,9 @@ struct message {
 	bool
 		of_stream; /* the join of a server-sent stream: to a shared topic only, and it gets its frames by the
 	                 * link alone */
+	bool
+		has_since; /* of a join: it knows the state as of this position, and wants only what it missed */
+	int64_t since_epoch, since_revision;
 	int64_t number;
 	char *topic;          /* plain text */
 	char *ref, *join_ref; /* JSON */

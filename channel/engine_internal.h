@@ -13,6 +13,7 @@
  *   show.c       what clients see of a state, and are told of a change
  *   presence.c   who is there
  *   visit.c      requests without a socket
+ *   since.c      what has changed after a position
  *   watch.c      requests that wait for something newer
  *   commit.c     staged things into one transaction, then into deliveries
  *   fill.c       what a socket lacks, from the log

@@ -5,6 +5,7 @@
 #include "engine_internal.h"
 #include "json.h"
 #include "memory.h"
+#include "since.h"
 
 struct staged *
 staged_add(struct engine *engine)
@@ -200,7 +201,7 @@ stage_detail(struct staged *staged, json_object *detail)
 	json_object_put(detail);
 }
 
-/* What a join's row says besides: {"close": join_ref of the join it replaces, ...}; owned. */
+/* What a join's row says besides: {"close": join_ref of the join it replaces, "missed": ..., ...}; owned. */
 static json_object *
 join_detail(const struct join *replaced)
 {
@@ -219,18 +220,63 @@ stage_birth(struct staged *staged, const struct instance *instance)
 	staged->birth = memory_strdup(other ? json_text(instance->edit.document, NULL) : told);
 }
 
+/* {"version", "revision", "operations", "events"} */
+static void
+add_missed_row(json_object *rows, const struct store_record *row)
+{
+	json_object *missed = json_object_new_object();
+	json_object_object_add(missed, "version", json_object_new_int64(row->version));
+	json_object_object_add(missed, "revision", json_object_new_int64(row->revision));
+	json_object_object_add(missed, "operations", json_read(since_told(row)));
+	if (row->events)
+		json_object_object_add(missed, "events", json_read(row->events));
+	json_object_array_add(rows, missed);
+}
+
+/* Those of the log, and those that stand before the join in the same transaction; oldest first; owned. */
+static json_object *
+missed_rows(const struct engine *engine, const struct instance *instance, const struct since *since)
+{
+	json_object *rows = json_object_new_array();
+	for (size_t i = since->count; i-- > 0;)
+		add_missed_row(rows, &since->records[i]->row);
+	for (size_t i = 0; i < engine->staged_count; i++) {
+		const struct staged *staged = &engine->staged[i];
+		if (staged->instance == instance && staged->record && staged->record->row.kind == STORE_EVENT)
+			add_missed_row(rows, &staged->record->row);
+	}
+	return rows;
+}
+
+/* What a join that knows an earlier state is told in place of the state; false: it cannot be. */
+static bool
+add_missed(struct engine *engine, const struct message *message, const struct instance *instance,
+           json_object *detail)
+{
+	struct since since = {0};
+	bool reaches = message->has_since && instance->channel->message_builder == SEANCE_PATCHES &&
+	               since_read(engine, instance, message->since_epoch, message->since_revision, &since);
+	if (reaches)
+		json_object_object_add(detail, "missed", missed_rows(engine, instance, &since));
+	since_release(&since);
+	return reaches;
+}
+
 void
 stage_join(struct engine *engine, struct message *message, struct instance *instance,
            struct seance_call *call)
 {
 	struct join *replaced = socket_join(message->socket, message->topic);
+	json_object *detail = join_detail(replaced);
+	bool resumes = add_missed(engine, message, instance, detail);
 	struct staged *staged = stage(engine, message, STORE_JOIN, instance, message->join_ref);
 	staged->ends = replaced;
 	staged->join = join_new(message->socket, message->topic, message->join_ref, instance);
-	stage_state(engine, staged, instance);
+	if (!resumes)
+		stage_state(engine, staged, instance);
 	if (!instance->row.id)
 		stage_birth(staged, instance);
-	stage_detail(staged, join_detail(replaced));
+	stage_detail(staged, detail);
 	stage_events(staged, call);
 	stage_effects(staged, call);
 	join_give_assigns(staged->join, call_take_assigns(call));

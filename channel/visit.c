@@ -7,6 +7,7 @@
 #include "engine_internal.h"
 #include "json.h"
 #include "memory.h"
+#include "since.h"
 
 void
 visit_free(struct visit *visit)
@@ -88,31 +89,6 @@ answer_state(struct message *message, struct instance *instance, bool reset)
 
 /* --- the patches since --- */
 
-struct since {
-	int64_t revision;
-	struct record **records; /* newest first */
-	size_t count, room;
-};
-
-static bool
-since_row(void *context, const struct store_record *row)
-{
-	struct since *since = context;
-	if (row->revision <= since->revision || since->count > VISIT_PATCHES)
-		return false;
-	if (row->kind != STORE_EVENT)
-		return true;
-	since->records = memory_grow(since->records, since->count, &since->room, sizeof(struct record *));
-	since->records[since->count++] = record_copy(row);
-	return true;
-}
-
-static const char *
-told_by(const struct store_record *row)
-{
-	return row->told ? row->told : row->operations ? row->operations : "[]";
-}
-
 static void
 add_patches(struct buffer *out, const struct since *since)
 {
@@ -124,7 +100,7 @@ add_patches(struct buffer *out, const struct since *since)
 		buffer_add_text(out, ",\"revision\":");
 		buffer_add_number(out, row->revision);
 		buffer_add_text(out, ",\"operations\":");
-		buffer_add_text(out, told_by(row));
+		buffer_add_text(out, since_told(row));
 		buffer_add_text(out, i > 0 ? "}," : "}");
 	}
 	buffer_add_text(out, "]");
@@ -135,27 +111,18 @@ static bool
 answer_since(struct engine *engine, struct message *message, const struct instance *instance)
 {
 	struct visit *visit = message->visit;
-	struct since since = {.revision = visit->since_revision};
-	int64_t lacking = instance->row.revision - since.revision;
-	bool reaches = instance->row.id && visit->since_epoch == instance->row.epoch && lacking >= 0 &&
-	               lacking <= VISIT_PATCHES &&
-	               (lacking == 0 || instance->channel->message_builder == SEANCE_PATCHES);
-	if (reaches && lacking > 0)
-		reaches =
-			store_history(engine->store, instance->row.last_commit, since_row, &since) == STORE_OK &&
-			(int64_t)since.count == lacking;
+	struct since since;
+	bool reaches = since_read(engine, instance, visit->since_epoch, visit->since_revision, &since);
 	if (reaches) {
 		struct buffer out = {0};
 		add_topic(&out, message);
 		add_head(&out, message, instance, instance->row.revision, instance->row.version);
 		add_patches(&out, &since);
 		end_answer(visit, &out);
-		visit->is_newest = lacking == 0;
+		visit->is_newest = since.count == 0;
 		watch_name(visit->watch, instance->row.id);
 	}
-	for (size_t i = 0; i < since.count; i++)
-		record_free(since.records[i]);
-	free(since.records);
+	since_release(&since);
 	return reaches;
 }
 
@@ -210,7 +177,7 @@ add_change(struct buffer *out, const struct store_record *row)
 {
 	const char *member = row->built ? ",\"message\":" : row->state ? ",\"state\":" : ",\"operations\":";
 	buffer_add_text(out, member);
-	buffer_add_text(out, row->built ? row->built : row->state ? row->state : told_by(row));
+	buffer_add_text(out, row->built ? row->built : row->state ? row->state : since_told(row));
 }
 
 static void

@@ -16,7 +16,6 @@
 
 #define VISIT_MARK_MS    300000 /* nginx sends a request again for its deadline of 30 s at most */
 #define VISIT_KEYS       2      /* that an answer is stored under */
-#define VISIT_PATCHES    1000   /* that are told at most; more: the state */
 #define WATCH_NAME_BYTES 32     /* of what engine_wait takes, with its NUL */
 
 /* A key under which the answer is kept, so that the request is not done twice. */

@@ -167,6 +167,12 @@ static bool
 read_since(const struct api_request *request, struct visit *visit, struct buffer *out)
 {
 	json_object *since = NULL;
+	const char *last = visit->streams ? param(request, "HTTP_LAST_EVENT_ID") : NULL;
+	/* an EventSource that comes back; what is no position of ours is another's */
+	if (last && position_read(last, &visit->since_epoch, &visit->since_revision)) {
+		visit->has_since = true;
+		return true;
+	}
 	if (!json_object_object_get_ex(visit->params, "since", &since))
 		return true;
 	visit->has_since = true;

@@ -4,6 +4,7 @@
 
 #include "call.h"
 #include "json.h"
+#include "since.h"
 
 /* A name of an author's may hold what would end the line. */
 static void
@@ -16,10 +17,10 @@ begin_event(struct buffer *out, const char *name)
 }
 
 static void
-add_id(struct buffer *out, const struct record *record)
+add_id(struct buffer *out, int64_t epoch, int64_t revision)
 {
 	char position[POSITION_BYTES];
-	position_write(position, record->epoch, record->row.revision);
+	position_write(position, epoch, revision);
 	buffer_add_text(out, "id: ");
 	buffer_add_text(out, position);
 	buffer_add_text(out, "\n");
@@ -27,14 +28,14 @@ add_id(struct buffer *out, const struct record *record)
 
 /* "version", "revision" and "position", behind another member. */
 static void
-add_place(struct buffer *out, const struct record *record)
+add_place(struct buffer *out, int64_t version, int64_t epoch, int64_t revision)
 {
 	char position[POSITION_BYTES];
-	position_write(position, record->epoch, record->row.revision);
+	position_write(position, epoch, revision);
 	buffer_add_text(out, ",\"version\":");
-	buffer_add_number(out, record->row.version);
+	buffer_add_number(out, version);
 	buffer_add_text(out, ",\"revision\":");
-	buffer_add_number(out, record->row.revision);
+	buffer_add_number(out, revision);
 	buffer_add_text(out, ",\"position\":\"");
 	buffer_add_text(out, position);
 	buffer_add_text(out, "\"}\n\n");
@@ -63,11 +64,10 @@ add_event(struct buffer *out, json_object *entry, bool plain)
 	buffer_add_text(out, "\n\n");
 }
 
+/* events: borrowed; NULL: none. */
 static void
-add_events(struct buffer *out, const struct record *record, bool own)
+add_events_of(struct buffer *out, json_object *events, bool plain, bool own)
 {
-	json_object *events = json_read(record->row.events);
-	bool plain = record->row.kind == STORE_PRESENCE || record->row.kind == STORE_PRESENCE_STATE;
 	size_t len = events ? json_object_array_length(events) : 0;
 	for (size_t i = 0; i < len; i++) {
 		json_object *entry = json_object_array_get_idx(events, i);
@@ -76,6 +76,14 @@ add_events(struct buffer *out, const struct record *record, bool own)
 		if (strcmp(to, CALL_TO_ALL) == 0 || strcmp(to, kin) == 0)
 			add_event(out, entry, plain);
 	}
+}
+
+static void
+add_events(struct buffer *out, const struct record *record, bool own)
+{
+	json_object *events = json_read(record->row.events);
+	bool plain = record->row.kind == STORE_PRESENCE || record->row.kind == STORE_PRESENCE_STATE;
+	add_events_of(out, events, plain, own);
 	json_object_put(events);
 }
 
@@ -85,7 +93,7 @@ add_built(struct buffer *out, const struct record *record, const char *text)
 {
 	json_object *built = json_read(text);
 	begin_event(out, json_object_get_string(json_object_object_get(built, "event")));
-	add_id(out, record);
+	add_id(out, record->epoch, record->row.revision);
 	buffer_add_text(out, "data: ");
 	buffer_add_text(out, json_text(json_object_object_get(built, "payload"), NULL));
 	buffer_add_text(out, "\n\n");
@@ -101,21 +109,46 @@ add_state(struct buffer *out, const struct record *record)
 		return;
 	}
 	begin_event(out, "seance:change");
-	add_id(out, record);
+	add_id(out, record->epoch, record->row.revision);
 	buffer_add_text(out, "data: {\"state\":");
 	buffer_add_text(out, shown->state ? shown->state : "null");
-	add_place(out, record);
+	add_place(out, record->row.version, record->epoch, record->row.revision);
 }
 
 static void
-add_patch(struct buffer *out, const struct record *record)
+add_patch(struct buffer *out, const char *operations, int64_t version, int64_t epoch, int64_t revision)
 {
-	const struct store_record *row = &record->row;
 	begin_event(out, "seance:patch");
-	add_id(out, record);
+	add_id(out, epoch, revision);
 	buffer_add_text(out, "data: {\"operations\":");
-	buffer_add_text(out, row->told ? row->told : row->operations ? row->operations : "[]");
-	add_place(out, record);
+	buffer_add_text(out, operations);
+	add_place(out, version, epoch, revision);
+}
+
+/* What a client that came back has missed, as the join's row says. */
+static void
+add_missed(struct buffer *out, json_object *missed, int64_t epoch)
+{
+	size_t len = json_object_array_length(missed);
+	for (size_t i = 0; i < len; i++) {
+		json_object *row = json_object_array_get_idx(missed, i);
+		add_events_of(out, json_object_object_get(row, "events"), false, false);
+		add_patch(out, json_text(json_object_object_get(row, "operations"), NULL),
+		          json_object_get_int64(json_object_object_get(row, "version")), epoch,
+		          json_object_get_int64(json_object_object_get(row, "revision")));
+	}
+}
+
+static void
+add_join(struct buffer *out, const struct record *record)
+{
+	json_object *detail = json_read(record->row.detail);
+	json_object *missed = NULL;
+	if (json_object_object_get_ex(detail, "missed", &missed))
+		add_missed(out, missed, record->epoch);
+	else
+		add_state(out, record);
+	json_object_put(detail);
 }
 
 void
@@ -127,11 +160,12 @@ event_stream_commit(struct buffer *out, const struct record *record, bool own)
 		if (record->row.built || record->row.state)
 			add_state(out, record);
 		else
-			add_patch(out, record);
+			add_patch(out, since_told(&record->row), record->row.version, record->epoch,
+			          record->row.revision);
 		break;
 	case STORE_JOIN:
 		add_events(out, record, own);
-		add_state(out, record);
+		add_join(out, record);
 		break;
 	case STORE_REFRESH:
 		add_state(out, record);

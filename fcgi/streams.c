@@ -74,6 +74,9 @@ join(struct server *server, const struct stream *stream)
 	message->join_ref = memory_strdup("null");
 	message->payload = json_object_get(stream->visit->params);
 	message->request = stream->visiting;
+	message->has_since = stream->visit->has_since;
+	message->since_epoch = stream->visit->since_epoch;
+	message->since_revision = stream->visit->since_revision;
 	(void)engine_submit(server->engine, message, 0, alive, &old); /* a socket's first is always taken */
 }
 

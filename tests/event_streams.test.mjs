@@ -29,12 +29,14 @@ class Reader {
   events = [];
   comments = 0;
   versions = [];
-  static async open(topic, query = "", headers = {}) {
+  /* open - state: what it knows already, to be patched */
+  static async open(topic, query = "", headers = {}, state = undefined) {
     const reader = new Reader();
+    reader.state = state;
     reader.abort = new AbortController();
     reader.response = await within(fetch(at(topic) + query, { headers: { accept: "text/event-stream", ...headers }, signal: reader.abort.signal }), "a stream");
     reader.status = reader.response.status;
-    if (reader.status === 200) reader.done = reader.#read().catch(() => {}).finally(() => (reader.ended = true));
+    if (reader.status === 200) reader.done = reader.#read().catch((error) => (reader.failure = error)).finally(() => (reader.ended = true));
     return reader;
   }
   async #read() {
@@ -57,7 +59,7 @@ class Reader {
     assert.equal(id, value.position);
   }
   has(version) {
-    return until(() => this.versions.at(-1) === version, () => `version ${version}: ${this.versions.slice(-3)}`, 15000);
+    return until(() => this.versions.at(-1) === version, () => `version ${version}: ${this.versions.slice(-3)} ${this.failure ?? ""}`, 15000);
   }
   async close() {
     this.abort.abort();
@@ -136,6 +138,85 @@ describe("a stream", () => {
   });
 });
 
+describe("coming back", () => {
+  it("with the last position: what was missed, events before their patches, and no state; nothing, when nothing was", async () => {
+    const topic = "board:back";
+    for (const how of ["since", "last-event-id"]) {
+      const { position, version: first } = await post(topic, "inc");
+      await post(topic, "say", { n: 1 });
+      await post(topic, "add", { n: 2 });
+      const reader = await Reader.open(topic, how === "since" ? `?since=${position}` : "", how === "since" ? {} : { [how]: position }, { n: 0, items: [] });
+      await reader.has(first + 2);
+      assert.deepEqual(reader.events.map(({ event, data }) => [event, data.version ?? data.name]), [["seance:event", "said"], ["seance:patch", first + 1], ["seance:patch", first + 2]]);
+      const last = reader.events.at(-1).id;
+      await reader.close();
+      const again = await Reader.open(topic, "", { "last-event-id": last }, { n: 0, items: [] });
+      const { version } = await post(topic, "inc");
+      await again.has(version);
+      assert.deepEqual(again.versions, [version]);
+      await again.close();
+    }
+  });
+
+  it("with a position of another history, of the future, or none: the state", async () => {
+    const topic = "board:other";
+    const [epoch] = (await post(topic, "inc")).position.split("-");
+    for (const id of ["1-1", `${epoch}-9`, "nonsense", `${epoch}-`, `${epoch}-1x`]) {
+      const reader = await Reader.open(topic, "", { "last-event-id": id });
+      await reader.has(1);
+      assert.equal(reader.events[0].event, "seance:change", id);
+      await reader.close();
+    }
+  });
+
+  it("cut at random again and again, while the program and nginx are killed: each version once, and no state a second time", async () => {
+    const topic = "board:cut";
+    const last = 150;
+    await post(topic, "inc");
+    let states = 0, cuts = 0;
+    const client = async () => {
+      const versions = [];
+      let state, id;
+      while (versions.at(-1) !== last) {
+        const reader = await Reader.open(topic, "", id ? { "last-event-id": id } : {}, state).catch(() => undefined);
+        if (reader?.status !== 200) {
+          await new Promise((done) => setTimeout(done, 20)); // nginx is starting
+          continue;
+        }
+        const enough = 1 + Math.floor(Math.random() * 12);
+        await until(() => reader.versions.length >= enough || reader.ended || reader.versions.at(-1) === last, "some events, or the end", 15000, 2);
+        await reader.close();
+        cuts++;
+        versions.push(...reader.versions);
+        states += reader.events.filter(({ event }) => event === "seance:change").length;
+        state = reader.state;
+        id = reader.events.findLast((one) => one.id)?.id ?? id;
+      }
+      assert.deepEqual(versions, upTo(versions[0], last));
+      return state;
+    };
+    const feed = async () => {
+      for (let i = 2; i <= last; i++) {
+        for (;;) {
+          const key = `cut ${i}`;
+          const response = await fetch(`${at(topic)}/events/add`, { method: "POST", headers: { "content-type": "application/json", "idempotency-key": key }, body: JSON.stringify({ i }) }).catch(() => undefined);
+          if (response?.status === 200) break;
+          await new Promise((done) => setTimeout(done, 20)); // nginx is starting
+        }
+        if (i % 40 === 0) await system.killWorker();
+        if (i === 75) await system.restartNginx("SIGKILL");
+      }
+    };
+    const clients = Array.from({ length: 8 }, client);
+    await feed();
+    const ends = await within(Promise.all(clients), "all to have it", 60000);
+    const { state } = await (await fetch(at(topic))).json();
+    for (const end of ends) assert.deepEqual(end, state);
+    console.log(`# ${cuts} cuts, ${states} full states to ${clients.length} clients`);
+    assert.equal(states, clients.length);
+  });
+});
+
 it("WebSockets, streams, waiting requests and POSTs on one topic: each version once and in order, one state in the end", async () => {
   const topic = "board:all";
   const events = 500;
@@ -208,7 +289,7 @@ it("Chromium's EventSource: follows, and comes back by itself when nginx is star
     await saw("seance:patch", 2);
     await system.restartNginx();
     await post(topic, "inc");
-    await saw("seance:change", 3);
+    await saw("seance:patch", 3);
     await post(topic, "inc");
     await saw("seance:patch", 4);
   } finally {

@@ -1,0 +1,51 @@
+#include "since.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_internal.h"
+#include "memory.h"
+
+const char *
+since_told(const struct store_record *row)
+{
+	return row->told ? row->told : row->operations ? row->operations : "[]";
+}
+
+static bool
+take_row(void *context, const struct store_record *row)
+{
+	struct since *since = context;
+	if (row->revision <= since->revision || since->count > SINCE_PATCHES || since->bytes > SINCE_BYTES)
+		return false;
+	if (row->kind != STORE_EVENT)
+		return true;
+	since->records = memory_grow(since->records, since->count, &since->room, sizeof(struct record *));
+	since->records[since->count++] = record_copy(row);
+	since->bytes += strlen(since_told(row)) + (row->events ? strlen(row->events) : 0);
+	return true;
+}
+
+bool
+since_read(struct engine *engine, const struct instance *instance, int64_t epoch, int64_t revision,
+           struct since *since)
+{
+	int64_t lacking = instance->row.revision - revision;
+	*since = (struct since){.revision = revision};
+	if (!instance->row.id || epoch != instance->row.epoch || lacking < 0 || lacking > SINCE_PATCHES)
+		return false;
+	if (lacking == 0)
+		return true;
+	return instance->channel->message_builder == SEANCE_PATCHES &&
+	       store_history(engine->store, instance->row.last_commit, take_row, since) == STORE_OK &&
+	       (int64_t)since->count == lacking && since->bytes <= SINCE_BYTES;
+}
+
+void
+since_release(struct since *since)
+{
+	for (size_t i = 0; i < since->count; i++)
+		record_free(since->records[i]);
+	free(since->records);
+	*since = (struct since){0};
+}
