@@ -72,6 +72,7 @@ message_answer(struct engine *engine, struct message *message, enum message_outc
 static void
 refuse(struct engine *engine, struct message *message, json_object *reason)
 {
+	json_object_put(message->reason); /* of a run that did not count */
 	message->reason = reason;
 	message_answer(engine, message, OUTCOME_REFUSED);
 }

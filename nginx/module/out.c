@@ -83,27 +83,26 @@ queue(struct seance_out *out, struct seance_frame *frame, size_t from, size_t to
 	return NGX_OK;
 }
 
-static void
-drop_first(struct seance_out *out)
-{
-	struct seance_out_item *item = out->first;
-
-	out->first = item->next;
-	out->bytes -= item->end - item->at;
-	seance_frame_unref(item->frame);
-	free(item);
-}
-
 struct seance_frame *
 seance_out_take(struct seance_out *out, size_t *from, size_t *to)
 {
-	struct seance_frame *frame = out->first->frame;
+	struct seance_out_item *item = out->first;
+	struct seance_frame *frame = item->frame; /* its reference is the caller's now */
 
-	*from = out->first->at;
-	*to = out->first->end;
-	frame->refs++;
-	drop_first(out);
+	*from = item->at;
+	*to = item->end;
+	out->first = item->next;
+	out->bytes -= item->end - item->at;
+	free(item);
 	return frame;
+}
+
+static void
+drop_first(struct seance_out *out)
+{
+	size_t from, to;
+
+	seance_frame_unref(seance_out_take(out, &from, &to));
 }
 
 ngx_int_t
