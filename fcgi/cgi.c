@@ -13,10 +13,10 @@
 #include "command.h"
 #include "log.h"
 #include "memory.h"
+#include "open.h"
 #include "options.h"
 
-#define MARKS_MS    60000 /* as in serve.c */
-#define TRIES       100   /* while another process commits */
+#define TRIES       100 /* while another process commits */
 #define TEND_ROUNDS 100
 #define TEND_MS     1000
 
@@ -170,30 +170,12 @@ say(void *context, const char *line)
 }
 
 static bool
-open_engine(struct cgi *cgi, bool guest)
+begin(struct cgi *cgi, bool guest)
 {
-	const struct options *options = &cgi->options;
-	char path[4096];
-	char *error = NULL;
-	options_database(options, path, sizeof(path));
-	cgi->store = store_open_sqlite(path, options->durability, &error);
-	if (!cgi->store) {
-		log_line("%s", error);
-		free(error);
-		return false;
-	}
-	struct engine_limits limits = {
-		.sockets = options->max_sockets,
-		.sockets_per_address = options->max_sockets_per_address,
-		.joins_per_socket = options->max_joins,
-		.state_bytes = options->state_bytes,
-		.cache_bytes = options->cache_bytes,
-		.log_rows = options->log_rows,
-		.grace_ms = (int64_t)options->grace_s * 1000,
-		.marks_ms = MARKS_MS,
-	};
 	struct engine_hooks hooks = {.run_begin = run_begin, .run_end = run_end, .log = say};
-	cgi->engine = engine_open(cgi->store, &limits, &hooks, cgi->on_connect, cgi->channels);
+	cgi->engine = open_engine(&cgi->options, &hooks, cgi->on_connect, cgi->channels, &cgi->store);
+	if (!cgi->engine)
+		return false;
 	if (guest ? engine_restore_guest(cgi->engine) : engine_restore(cgi->engine))
 		return true;
 	store_close(engine_detach(cgi->engine));
@@ -287,7 +269,7 @@ give_posts(struct cgi *cgi)
 {
 	int64_t until = clock_ms() + TEND_MS;
 	struct commit_result result;
-	if (!open_engine(cgi, false))
+	if (!begin(cgi, false))
 		return;
 	engine_lock(cgi->engine);
 	for (int i = 0; i < TEND_ROUNDS && clock_ms() < until && engine_due(cgi->engine) == 0; i++) {
@@ -328,7 +310,7 @@ serve(struct cgi *cgi)
 	cgi->api.body = cgi->body.at;
 	cgi->api.len = cgi->body.len;
 	alarm((unsigned)cgi->options.callback_s); /* ends the process */
-	if (!open_engine(cgi, true)) {
+	if (!begin(cgi, true)) {
 		put_text(PROBLEM("503", "Service Unavailable"));
 		return;
 	}

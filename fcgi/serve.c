@@ -12,16 +12,14 @@
 #include "clock.h"
 #include "json.h"
 #include "log.h"
+#include "open.h"
 #include "phoenix.h"
 #include "server.h"
 #include "websocket_events.h"
 
-#define MARKS_MS     60000 /* a message can be sent again for nginx's deadline of 30 s, and then some */
 #define LINK_OUT_MAX (64 * 1024 * 1024) /* bytes that may wait for a link */
-#define CATCH_UP \
-	4096 /* bytes of patches that a slow reader gets at least before it gets the state instead */
-#define HOUSE_MS 1000
-#define FLUSH_MS 2000
+#define HOUSE_MS     1000
+#define FLUSH_MS     2000
 
 /* --- a client's message --- */
 
@@ -256,35 +254,6 @@ watch_report(struct server *server)
 	return fd;
 }
 
-static struct engine *
-open_engine(struct server *server, const struct serve_setup *setup)
-{
-	const struct options *options = setup->options;
-	char path[4096];
-	char *error = NULL;
-	options_database(options, path, sizeof(path));
-	struct store *store = store_open_sqlite(path, options->durability, &error);
-	if (!store) {
-		log_line("%s", error);
-		free(error);
-		return NULL;
-	}
-	struct engine_limits limits = {
-		.sockets = options->max_sockets,
-		.sockets_per_address = options->max_sockets_per_address,
-		.joins_per_socket = options->max_joins,
-		.state_bytes = options->state_bytes,
-		.cache_bytes = options->cache_bytes,
-		.catch_up_bytes = CATCH_UP,
-		.log_rows = options->log_rows,
-		.grace_ms = (int64_t)options->grace_s * 1000,
-		.marks_ms = MARKS_MS,
-	};
-	struct engine_hooks hooks = {
-		.context = server, .run_begin = run_begin, .run_end = run_end, .log = say};
-	return engine_open(store, &limits, &hooks, setup->on_connect, setup->channels);
-}
-
 /* Tells that all is opened, and waits until the process before this one has gone. */
 static bool
 wait_for_go(const struct serve_setup *setup)
@@ -325,7 +294,10 @@ int
 serve_run(const struct serve_setup *setup)
 {
 	struct server server = {.options = setup->options, .poison = setup->poison};
-	server.engine = open_engine(&server, setup);
+	struct engine_hooks hooks = {
+		.context = &server, .run_begin = run_begin, .run_end = run_end, .log = say};
+	struct store *store = NULL;
+	server.engine = open_engine(setup->options, &hooks, setup->on_connect, setup->channels, &store);
 	if (!server.engine)
 		return 1;
 	bool ready = wait_for_go(setup) && engine_restore(server.engine);
