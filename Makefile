@@ -299,7 +299,7 @@ NGINX_ENABLED := /etc/nginx/modules-enabled/50-mod-http-seance.conf
 INSTALLED := include/seance.h:$(PREFIX)/include include/seance_test.h:$(PREFIX)/include \
 	docs/man/seance.3:$(PREFIX)/share/man/man3 docs/man/seance_test.3:$(PREFIX)/share/man/man3 $(LIBRARY):$(PREFIX)/lib include/seance.pc.in:$(PREFIX)/lib/pkgconfig \
 	fcgi/seance.service.in:$(PREFIX)/lib/systemd/system nginx/www/seance.js:$(PREFIX)/share/seance/www \
-	nginx/www/seance.d.ts:$(PREFIX)/share/seance/www \
+	nginx/www/seance.d.ts:$(PREFIX)/share/seance/www nginx/www/openapi.json:$(PREFIX)/share/seance/www \
 	README.md:$(PREFIX)/share/doc/seance docs/gateway.md:$(PREFIX)/share/doc/seance \
 	docs/delivery.md:$(PREFIX)/share/doc/seance fcgi/sysusers.d/seance.conf:/usr/lib/sysusers.d \
 	$(MODULE):/usr/lib/nginx/modules nginx/mod-http-seance.conf:$(NGINX_SHARE)/modules-available

@@ -669,6 +669,26 @@ static const struct seance_channel guarded = {
 	.handle_event = board_event,
 };
 
+/* --- full:*: shared, the full state at every change; some have no first one --- */
+
+static enum seance_status
+full_init(struct seance_call *call, const char *topic, json_object *payload)
+{
+	if (strcmp(topic, "full:refused") == 0)
+		return seance_refuse(call, "no state");
+	if (strcmp(topic, "full:crash") == 0)
+		return seance_crash(call, "crash in init");
+	return board_init(call, topic, payload);
+}
+
+static const struct seance_channel full = {
+	.topic = "full:*",
+	.scope = SEANCE_SHARED,
+	.message_builder = SEANCE_FULL_STATE,
+	.init = full_init,
+	.handle_event = board_event,
+};
+
 /* --- the socket --- */
 
 static enum seance_status
@@ -688,4 +708,4 @@ on_connect(struct seance_call *call, json_object *params)
 
 SEANCE_MAIN_CONNECT(on_connect, &todos, &todosfull, &foo, &authorized, &authmap, &bad_init,
                     &bad_init_map, &crash, &counter, &big, &biglist, &any, &board, &shared, &timer,
-                    &room, &face, &guarded)
+                    &room, &face, &guarded, &full)
