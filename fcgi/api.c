@@ -324,7 +324,8 @@ void
 api_problem(const struct api_request *request, struct buffer *out, const char *status,
             json_object *reason)
 {
-	add_problem(request, out, status, NULL, reason, "");
+	bool unknown = strncmp(status, "401", 3) == 0; /* RFC 9110, 15.5.2: which credentials would do */
+	add_problem(request, out, status, NULL, reason, unknown ? "WWW-Authenticate: Bearer\r\n" : "");
 }
 
 void
@@ -420,11 +421,10 @@ api_answer(const struct api_request *request, const struct message *message, str
 		            message->reason, "");
 		break;
 	case OUTCOME_DENIED:
-		add_problem(request, out, "401 Unauthorized", NULL, message->reason,
-		            "WWW-Authenticate: Bearer\r\n");
+		api_problem(request, out, "401 Unauthorized", message->reason);
 		break;
 	case OUTCOME_FORBIDDEN:
-		add_problem(request, out, "403 Forbidden", NULL, message->reason, "");
+		api_problem(request, out, "403 Forbidden", message->reason);
 		break;
 	case OUTCOME_UNMATCHED:
 		refuse(request, out, "404 Not Found", "there is no such topic with shared state");
