@@ -38,7 +38,7 @@ enum store_status {
 /* What a commit did. */
 enum store_kind {
 	STORE_EVENT = 1, /* an event was handled: revision + 1 */
-	STORE_JOIN,      /* a join; with the state it was answered with, or what it missed or why it failed */
+	STORE_JOIN,      /* a join; with the state it was told, or what it missed, or why it failed */
 	STORE_LEAVE,
 	STORE_REFRESH,        /* the full state was asked for */
 	STORE_CRASH,          /* a callback crashed: its join has ended */
