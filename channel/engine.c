@@ -296,9 +296,9 @@ ask_connect(struct engine *engine, struct seance_call *call, const struct engine
 	if (!engine->on_connect)
 		return SEANCE_OK;
 	engine_unlock(engine);
-	engine->hooks.run_begin(engine->hooks.context, "", 0, &slot);
+	(void)run_begin(engine, "", 0, &slot);
 	enum seance_status status = call_outcome(call, engine->on_connect(call, client->params));
-	engine->hooks.run_end(engine->hooks.context, slot);
+	run_end(engine, slot);
 	engine_lock(engine);
 	return status;
 }

@@ -44,7 +44,8 @@ struct engine_hooks {
 
 	/*
 	 * A callback begins for message `number` of the socket that name is the token of, for a visit of that name,
-	 * or for "KIND@INSTANCE": what an instance is given, such as a broadcast of that id; the lock is not held.  false: it has killed the program before and is not to run.
+	 * or for "KIND@INSTANCE": what an instance is given, such as a broadcast of that id; the lock is not held.
+	 * false: it has killed the program before and is not to run.  Both NULL: nobody keeps a note of what runs.
 	 */
 	bool (*run_begin)(void *context, const char *name, int64_t number, int *slot);
 	void (*run_end)(void *context, int slot);
@@ -125,11 +126,8 @@ struct message {
 	struct socket *socket; /* in use; of a post: the one joined to its private instance; or NULL */
 	struct post *post;     /* owned; NULL: a client's */
 	struct visit *visit;   /* owned; NULL: it is none */
-	bool
-		of_stream; /* the join of a server-sent stream: to a shared topic only, and it gets its frames by the
-	                 * link alone */
-	bool
-		has_since; /* of a join: it knows the state as of this position, and wants only what it missed */
+	bool of_stream; /* a server-sent stream's join: of a shared topic; its frames go by the link alone */
+	bool has_since; /* of a join: it knows the state as of this position, and wants what it missed */
 	int64_t since_epoch, since_revision;
 	int64_t number;
 	char *topic;          /* plain text */

@@ -345,6 +345,9 @@ void run_init(struct run *run, struct message *message, struct instance *instanc
 /* first_assigns - what a join begins with: the socket's, and what authorize has set; borrowed */
 json_object *first_assigns(const struct message *message);
 run_fn run_authorize, run_init_callback, run_event;
+/* run_begin, run_end - around a callback, without the lock: somebody may keep a note of what runs; false: it must not */
+bool run_begin(const struct engine *engine, const char *name, int64_t number, int *slot);
+void run_end(const struct engine *engine, int slot);
 /* run_callback - the lock is let go while it runs; its instance is nobody else's then */
 enum seance_status run_callback(struct engine *engine, struct run *run, run_fn *callback);
 /* run_counts - done with it: may what it did count?  If not, the message was dealt with */

@@ -80,6 +80,21 @@ say_crash(struct engine *engine, const struct message *message, const char *why)
 }
 
 /* The lock is let go while the callback runs; its instance is nobody else's then. */
+bool
+run_begin(const struct engine *engine, const char *name, int64_t number, int *slot)
+{
+	const struct engine_hooks *hooks = &engine->hooks;
+	*slot = -1;
+	return !hooks->run_begin || hooks->run_begin(hooks->context, name, number, slot);
+}
+
+void
+run_end(const struct engine *engine, int slot)
+{
+	if (engine->hooks.run_end)
+		engine->hooks.run_end(engine->hooks.context, slot);
+}
+
 enum seance_status
 run_callback(struct engine *engine, struct run *run, run_fn *callback)
 {
@@ -89,15 +104,14 @@ run_callback(struct engine *engine, struct run *run, run_fn *callback)
 	if (run->instance)
 		run->instance->busy = true;
 	engine_unlock(engine);
-	run->killer =
-		!engine->hooks.run_begin(engine->hooks.context, name_of(message), number_of(message), &slot);
+	run->killer = !run_begin(engine, name_of(message), number_of(message), &slot);
 	if (run->killer)
 		seance_crash(&run->call, "it has killed the program before");
 	else
 		status = call_outcome(&run->call, callback(run));
 	if (status == SEANCE_OK && run->instance && !show_change(&run->call, run->instance))
 		status = SEANCE_CRASHED;
-	engine->hooks.run_end(engine->hooks.context, slot);
+	run_end(engine, slot);
 	engine_lock(engine);
 	if (run->instance)
 		run->instance->busy = false;

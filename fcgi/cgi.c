@@ -148,20 +148,6 @@ wants_stream(const struct cgi *cgi)
 
 /* --- the engine --- */
 
-static bool
-run_begin(void *context, const char *name, int64_t number, int *slot)
-{
-	(void)context, (void)name, (void)number;
-	*slot = -1;
-	return true;
-}
-
-static void
-run_end(void *context, int slot)
-{
-	(void)context, (void)slot;
-}
-
 static void
 say(void *context, const char *line)
 {
@@ -172,7 +158,7 @@ say(void *context, const char *line)
 static bool
 begin(struct cgi *cgi, bool guest)
 {
-	struct engine_hooks hooks = {.run_begin = run_begin, .run_end = run_end, .log = say};
+	struct engine_hooks hooks = {.log = say};
 	cgi->engine = open_engine(&cgi->options, &hooks, cgi->on_connect, cgi->channels, &cgi->store);
 	if (!cgi->engine)
 		return false;

@@ -269,20 +269,6 @@ take_frames(struct seance_test_client *client, const struct buffer *body)
 
 /* --- the program --- */
 
-static bool
-run_begin(void *context, const char *name, int64_t number, int *slot)
-{
-	(void)context, (void)name, (void)number;
-	*slot = -1; /* nothing is noted */
-	return true;
-}
-
-static void
-run_end(void *context, int slot)
-{
-	(void)context, (void)slot;
-}
-
 static void
 say(void *context, const char *line)
 {
@@ -316,7 +302,7 @@ open_engine(struct seance_test *test)
 		.grace_ms = INT64_MAX / 2,
 		.marks_ms = 60000,
 	};
-	const struct engine_hooks hooks = {test, run_begin, run_end, say, on_broadcast};
+	const struct engine_hooks hooks = {.context = test, .log = say, .broadcast = on_broadcast};
 	test->engine = engine_open(test->store, &limits, &hooks, test->on_connect, test->channels);
 	engine_lock(test->engine);
 	if (!engine_restore(test->engine))

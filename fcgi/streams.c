@@ -92,9 +92,8 @@ stream_free(struct stream *stream)
 void
 streams_stored(struct server *server, struct answer **answers)
 {
-	struct stream *waiting = NULL, *next;
-	struct stream *list = server->streams;
-	server->streams = NULL;
+	struct stream *list = server->streams, *next;
+	server->streams = NULL; /* others may come while a callback runs */
 	for (struct stream *stream = list; stream; stream = next) {
 		next = stream->next;
 		if (engine_stored(stream->socket)) {
@@ -105,17 +104,11 @@ streams_stored(struct server *server, struct answer **answers)
 			(*answers)->plain = true;
 			free(stream->visiting);
 		} else {
-			stream->next = waiting;
-			waiting = stream;
+			stream->next = server->streams;
+			server->streams = stream;
 			continue;
 		}
 		stream_free(stream);
-	}
-	while (waiting) { /* others may have come while a callback ran */
-		next = waiting->next;
-		waiting->next = server->streams;
-		server->streams = waiting;
-		waiting = next;
 	}
 }
 

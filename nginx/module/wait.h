@@ -15,8 +15,8 @@ struct seance_socket;
  * seance_wait_start - parks a request under a name
  *
  * Arguments of the redirect: `after`, a position; `seconds`, counted from the request's beginning, not from
- * now; `again`, the path of the location that leads to the program; `end`: "again" when it is to be asked again at the end of its
- * time, too; else that is answered 204.
+ * now; `again`, the path of the location that leads to the program; `end`: "again" when it is to be asked again at
+ * the end of its time, too; else that is answered 204.
  *
  * Returns   NGX_OK: it is held; or a status.
  */
