@@ -44,9 +44,12 @@ commit_result_release(struct commit_result *result)
 
 /* A unit for one socket, if it is known what it follows; else a fill brings it. */
 static void
-deliver_next(struct commit_result *result, struct record *record, struct socket *socket)
+deliver_next(struct engine *engine, struct commit_result *result, struct record *record,
+             struct socket *socket)
 {
-	if (!socket->known || socket->ended)
+	if (socket->polled && !socket->ended)
+		poll_news(engine, socket, record->row.number);
+	if (!socket->known || socket->ended || socket->polled)
 		return;
 	deliver(result, record, socket, socket->last);
 	socket->last = record->row.number;
@@ -59,7 +62,7 @@ deliver_to_joined(struct engine *engine, struct commit_result *result, struct re
 	watch_fire(engine, instance->row.id, record->row.revision);
 	for (struct join *join = instance->joins; join; join = join->next_of_instance)
 		if (!join->ended && join->number < record->row.number)
-			deliver_next(result, record, join->socket);
+			deliver_next(engine, result, record, join->socket);
 }
 
 /* --- writing what is staged --- */
@@ -551,7 +554,7 @@ apply_message(struct engine *engine, struct staged *staged)
 	effects_applied(engine, &message->effects);
 	if (!message->post && socket) {
 		socket->done = message->number;
-		if (!socket->known &&
+		if (!socket->known && !socket->polled &&
 		    !socket->ended) /* a link broke while it ran: its answer is to have all the same */
 			socket_want_fill(engine, socket, socket->position);
 	}
@@ -569,7 +572,7 @@ apply_row(struct engine *engine, struct staged *staged, struct commit_result *re
 	if (record_is_public(record->row.kind))
 		deliver_to_joined(engine, result, record, instance);
 	else
-		deliver_next(result, record, staged->message->socket);
+		deliver_next(engine, result, record, staged->message->socket);
 	if (staged->ends && !socket_ended(staged))
 		join_ended(engine, staged->ends, record->row.number);
 	if (staged->join)
@@ -859,6 +862,7 @@ engine_commit(struct engine *engine, struct commit_result *result)
 	if (engine->staged_count || house_is_due(engine, clock_ms()) || store_changed(engine->store))
 		commit_staged(engine, result);
 	fill_sockets(engine, result);
+	polls_answered(engine);
 	take_answered(engine, result);
 	instances_trim(engine);
 }

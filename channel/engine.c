@@ -358,6 +358,12 @@ engine_stored(const struct socket *socket)
 }
 
 void
+engine_keep(struct socket *socket)
+{
+	socket_use(socket);
+}
+
+void
 engine_release(struct socket *socket)
 {
 	socket_unuse(socket);
@@ -455,7 +461,8 @@ end_unlisted(struct engine *engine, int64_t now)
 	struct socket *next;
 	for (struct socket *s = engine->sockets; s; s = next) {
 		next = s->next;
-		if (!s->link && !s->running && now - s->unlinked_ms > engine->limits.grace_ms)
+		if (!s->link && !s->running && now - s->unlinked_ms > engine->limits.grace_ms &&
+		    !watch_waits(engine, s))
 			socket_end(engine, s);
 	}
 }

@@ -74,6 +74,13 @@ struct socket {
 	bool lagged;               /* it was behind: its fill may be a catch-up */
 	struct catch_up *catch_up; /* being made by the present fill; or NULL */
 
+	/* A polled one: no link lists it, it asks for what it lacks (engine_poll).  last is what it may ask for. */
+	bool polled;
+	struct message *poll; /* its newest question, until it is answered */
+	size_t room;          /* bytes that the present fill may still give it */
+	int64_t told;         /* it was given all up to here */
+	void *queue;          /* the caller's: what is to be its next messages */
+
 	/* Messages: one at a time */
 	int64_t seen;            /* the highest number taken */
 	int64_t done;            /* the highest number with a row in the log */
@@ -98,6 +105,8 @@ enum message_kind {
 	MESSAGE_REFRESH,
 	MESSAGE_UNKNOWN,   /* an event with a name that means nothing */
 	MESSAGE_PLAIN,     /* asks nothing of a channel: a heartbeat */
+	MESSAGE_POLL,      /* a polled socket asks for what it lacks */
+	MESSAGE_ANSWER,    /* no client's: an answer for a polled socket, in payload, which is to have a row */
 	MESSAGE_POST,      /* no client's: a broadcast or timer for an instance */
 	MESSAGE_BROADCAST, /* no client's: from outside, to a PubSub topic */
 	MESSAGE_VISIT,     /* of a client without a socket */
@@ -130,6 +139,7 @@ struct message {
 	bool has_since; /* of a join: it knows the state as of this position, and wants what it missed */
 	int64_t since_epoch, since_revision;
 	int64_t number;
+	int64_t cursor;       /* of a poll: what it is answered leads up to this commit */
 	char *topic;          /* plain text */
 	char *ref, *join_ref; /* JSON */
 	char *event;          /* plain text, without prefix */
@@ -255,7 +265,10 @@ enum engine_connect engine_connect(struct engine *engine, const struct engine_cl
 /* engine_stored - has a connected socket got its row? */
 bool engine_stored(const struct socket *socket);
 
-/* engine_release - a socket got from engine_connect is not looked at any more */
+/* engine_keep - a socket is looked at even after its end, until engine_release */
+void engine_keep(struct socket *socket);
+
+/* engine_release - a socket that was kept, or got from engine_connect, is not looked at any more */
 void engine_release(struct socket *socket);
 
 /* engine_find - a socket by its token, NULL when there is none */
@@ -282,6 +295,30 @@ enum submit {
  */
 enum submit engine_submit(struct engine *engine, struct message *message, int64_t position,
                           bool (*alive)(void *request), void **old);
+
+/*
+ * engine_take - the next message of a polled socket; it has none under way
+ *
+ * Comes back in a commit's answered list, also when its socket has ended.  What it leads to is had by
+ * engine_poll.  May let go of the lock.
+ *
+ * message   Taken.  With a visit (visit_marked) it is done once: OUTCOME_COMMITTED if it was done before.
+ */
+void engine_take(struct engine *engine, struct message *message);
+
+/*
+ * engine_poll - a polled socket asks for what it lacks after a position, up to which it has had all
+ *
+ * request   Comes back in the next commit's answered list in a MESSAGE_POLL: OUTCOME_COMMITTED: the deliveries
+ *           to the socket, none or some, are its answer, and lead up to cursor; OUTCOME_NOTHING: a newer one has
+ *           come; OUTCOME_FAILED: the log cannot be read; OUTCOME_GONE.  When there is nothing, engine_wait tells
+ *           under the socket's watch name when there is something after cursor.
+ * Cost      O(rows of the log after position), if there is anything for it.
+ */
+void engine_poll(struct engine *engine, struct socket *socket, int64_t position, void *request);
+
+/* engine_newest - the newest commit; nothing up to it is news to a socket that connects now */
+int64_t engine_newest(const struct engine *engine);
 
 /* message_new - an empty message of a socket, owned by the caller until it is submitted */
 struct message *message_new(struct socket *socket);
@@ -311,9 +348,12 @@ void engine_closed(struct engine *engine, struct socket *socket);
  *
  * Comes back once in a commit's woken list: as soon as there is something, or when it is not known.
  *
- * name      Borrowed; of a visit's answer (struct visit).
+ * name      Borrowed; of a visit's answer (struct visit), or of a polled socket (watch_name_socket).
  */
 void engine_wait(struct engine *engine, const char *name, int64_t position, void *link, uint64_t handle);
+
+/* watch_name_socket - the name under which a request waits for what comes for a polled socket */
+void watch_name_socket(char name[WATCH_NAME_BYTES], const char *token);
 
 /* engine_unwait - waits no longer; false: nobody did under that handle */
 bool engine_unwait(struct engine *engine, const void *link, uint64_t handle);

@@ -5,6 +5,7 @@
  *   socket.c     sockets and joins
  *   instance.c   living states: finding, loading, writing, forgetting
  *   message.c    a message's way to its callback
+ *   poll.c       sockets that ask for what they lack
  *   run.c        one run of a callback
  *   stage.c      what it did, for the next transaction
  *   post.c       broadcasts, timers and hooks: taken from the store for an instance
@@ -48,6 +49,7 @@
 #define ANSWERS_EVERY_MS 10000
 #define POST_CRASHES     3    /* a broadcast or timer that crashes its callback so often is set aside */
 #define POST_RETRY_MS    100  /* after the first crash it waits twice as long, and so on */
+#define POLL_BYTES       (256 * 1024) /* about so much a polled socket is given at once */
 #define STATE_ROWS       1000 /* a row's full state may stand in one at most so many rows before it */
 
 /* Ended, but the log may still name it: ended is not 0. */
@@ -359,6 +361,7 @@ json_object *refusal_of(struct seance_call *call, const char *member); /* owned 
 
 /* --- message.c --- */
 void message_ready(struct engine *engine, struct message *message); /* to be run next but others */
+void message_take(struct engine *engine, struct message *message);  /* its socket's next; runs what is ready */
 void messages_run(struct engine *engine);                           /* those that are ready */
 void message_answer(struct engine *engine, struct message *message, enum message_outcome outcome);
 bool message_gone(const struct message *message); /* nobody is there any more that it matters to */
@@ -422,10 +425,23 @@ enum store_status visit_write(struct engine *engine, const struct staged *staged
 
 /* --- watch.c --- */
 void watch_name(char name[WATCH_NAME_BYTES], int64_t instance);
-/* watch_fire - an instance has come to a revision */
+/* watch_fire - an instance has come to a revision, a polled socket to a commit */
 void watch_fire(struct engine *engine, int64_t instance, int64_t revision);
+void watch_fire_socket(struct engine *engine, const struct socket *socket, int64_t number);
+/* watch_waits - does anybody wait for what comes for a polled socket? */
+bool watch_waits(struct engine *engine, const struct socket *socket);
 /* watches_unlink - nobody waits at a link any more; NULL: at any */
 void watches_unlink(struct engine *engine, const void *link);
+
+/* --- poll.c --- */
+/* poll_news - there is a commit with bytes for a polled socket */
+void poll_news(struct engine *engine, struct socket *socket, int64_t number);
+/* poll_begin_fill, poll_takes, poll_filled - a fill reaches it; has it room for a row?  (then it is taken) */
+void poll_begin_fill(struct engine *engine, struct socket *socket);
+bool poll_takes(struct socket *socket, const struct record *record);
+void poll_filled(struct socket *socket);
+/* polls_answered - a turn ends: their questions, those of fills that failed too */
+void polls_answered(struct engine *engine);
 
 /* --- presence.c --- */
 void presence_run(struct engine *engine, struct message *message);

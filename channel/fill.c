@@ -7,9 +7,11 @@
 
 /* The newest commit that can have had bytes for a socket; never too low. */
 static int64_t
-newest_for(const struct socket *socket)
+newest_for(const struct engine *engine, const struct socket *socket)
 {
 	int64_t newest = 0;
+	if (socket->polled)
+		return engine->last;
 	for (const struct join *join = socket->joins; join; join = join->next_of_socket) {
 		int64_t number = join->ended ? join->ended : join->number;
 		if (!join->ended && join->instance && join->instance->row.last_commit > number)
@@ -58,18 +60,20 @@ static void
 fill_one(struct fill *fill, const struct store_record *row, struct socket *socket)
 {
 	const struct join *join = join_of(row, socket);
-	if (!join)
+	if (!join && row->kind != STORE_ANSWER)
 		return; /* a join that was forgotten: pruned, so it was delivered */
 	if (!fill->record) {
 		fill->record = record_copy(row);
-		fill->record->topic = memory_strdup(join->topic);
-		fill->record->epoch = join->instance ? join->instance->row.epoch : 0;
+		fill->record->topic = memory_strdup(join ? join->topic : "");
+		fill->record->epoch = join && join->instance ? join->instance->row.epoch : 0;
 		record_find_state(fill->engine, fill->record);
 	}
 	if (catch_up_covers(socket, row->number)) {
 		catch_up_add(socket, fill->record);
 		return;
 	}
+	if (socket->polled && !poll_takes(socket, fill->record))
+		return;
 	deliver(fill->result, fill->record, socket, socket->last)->by_link = socket->link && !socket->behind;
 	socket->last = row->number;
 }
@@ -106,20 +110,24 @@ filled(struct socket *socket, struct commit_result *result)
 		catch_up_end(socket, result);
 	socket->fill = false;
 	socket->known = !socket->behind;
-	if (!socket->behind) {
+	if (socket->polled) {
+		poll_filled(socket);
+	} else if (!socket->behind) {
 		socket->floor = NOTHING_NEEDED;
 		socket->lagged = false;
 	}
 }
 
 static int64_t
-begin_fill(struct socket *list)
+begin_fill(struct engine *engine, struct socket *list)
 {
 	int64_t from = INT64_MAX;
 	for (struct socket *s = list; s; s = s->next_fill) {
-		s->last = s->position;
-		if (newest_for(s) > s->position && s->position < from)
+		if (newest_for(engine, s) > s->position && s->position < from)
 			from = s->position;
+		s->last = s->position;
+		if (s->polled)
+			poll_begin_fill(engine, s);
 	}
 	return from;
 }
@@ -189,7 +197,7 @@ fill_sockets(struct engine *engine, struct commit_result *result)
 	if (!list || clock_ms() < engine->fill_retry_ms)
 		return;
 	engine->fills = NULL;
-	int64_t from = begin_fill(list);
+	int64_t from = begin_fill(engine, list);
 	enum store_status status = STORE_OK;
 	if (from < engine->last)
 		status = read_log(engine, list, from, &fill);

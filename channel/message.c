@@ -370,10 +370,10 @@ run_join(struct engine *engine, struct message *message)
 }
 
 static void
-broadcast_run(struct engine *engine, struct message *message)
+answer_run(struct engine *engine, struct message *message)
 {
-	if (!visit_was_answered(engine, message))
-		stage_rowless(engine, message, NULL);
+	record_set(&stage(engine, message, STORE_ANSWER, NULL, NULL)->record->row.detail,
+	           json_text(message->payload, NULL));
 }
 
 static void
@@ -383,10 +383,14 @@ message_run(struct engine *engine, struct message *message)
 		post_run(engine, message);
 	else if (message->kind == MESSAGE_VISIT)
 		visit_run(engine, message);
+	else if (message->visit && visit_was_answered(engine, message))
+		return;
 	else if (message->kind == MESSAGE_BROADCAST)
-		broadcast_run(engine, message);
+		stage_rowless(engine, message, NULL);
 	else if (message->socket->ended)
 		message_answer(engine, message, OUTCOME_GONE);
+	else if (message->kind == MESSAGE_ANSWER)
+		answer_run(engine, message);
 	else if (message->kind == MESSAGE_PLAIN)
 		message_answer(engine, message, OUTCOME_NOTHING);
 	else if (message->kind == MESSAGE_JOIN)
@@ -408,7 +412,7 @@ messages_run(struct engine *engine)
 	}
 }
 
-static void
+void
 message_take(struct engine *engine, struct message *message)
 {
 	message->socket->running = message;

@@ -55,7 +55,7 @@ run_event(struct run *run)
 static const char *
 name_of(const struct message *message)
 {
-	if (message->visit)
+	if (message->kind == MESSAGE_VISIT)
 		return message->visit->name;
 	if (!message->post)
 		return message->socket->row.token;

@@ -128,6 +128,8 @@ socket_end(struct engine *engine, struct socket *socket)
 	if (socket->ended)
 		return;
 	socket->ended = true;
+	if (socket->polled)
+		watch_fire_socket(engine, socket, NOTHING_NEEDED);
 	if (socket->fill)
 		fills_remove(engine, socket);
 	while (socket->joins) {

@@ -43,7 +43,7 @@ stage(struct engine *engine, struct message *message, enum store_kind kind, stru
 	staged->message = message;
 	staged->record = record;
 	staged->instance = instance;
-	record->topic = memory_strdup(message->topic);
+	record->topic = memory_strdup(message->topic ? message->topic : "");
 	record->row.socket = message->socket ? message->socket->row.id : 0;
 	record->row.message = message->number;
 	record->row.time_ms = clock_unix_ms();

@@ -1,4 +1,4 @@
-/* Who waits, without a socket of the engine's, for what is newer than a position: requests that nginx has parked. */
+/* Who waits for what is newer than a position: requests that nginx has parked. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +19,18 @@ void
 watch_name(char name[WATCH_NAME_BYTES], int64_t instance)
 {
 	snprintf(name, WATCH_NAME_BYTES, "I%lld", (long long)instance);
+}
+
+void
+watch_name_socket(char name[WATCH_NAME_BYTES], const char *token)
+{
+	snprintf(name, WATCH_NAME_BYTES, "S%s", token);
+}
+
+static struct socket *
+socket_of(struct engine *engine, const char *name)
+{
+	return *name == 'S' ? engine_find(engine, name + 1) : NULL;
 }
 
 static void
@@ -59,6 +71,9 @@ remove_from_name(struct engine *engine, struct watch *watch)
 static void
 watch_free(struct engine *engine, struct watch *watch)
 {
+	struct socket *socket = socket_of(engine, watch->name);
+	if (socket) /* the time in which it may come back begins */
+		socket->unlinked_ms = clock_ms();
 	remove_from_name(engine, watch);
 	table_remove_number(engine->watches_by_handle, (int64_t)watch->handle);
 	if (watch->next_of_all)
@@ -80,29 +95,54 @@ wake(struct engine *engine, struct watch *watch)
 	watch_free(engine, watch);
 }
 
-void
-watch_fire(struct engine *engine, int64_t instance, int64_t revision)
+static void
+fire(struct engine *engine, const char *name, int64_t position)
 {
-	char name[WATCH_NAME_BYTES];
-	if (!engine->watches)
-		return;
-	watch_name(name, instance);
 	struct watch *next = table_find_text(engine->watches_by_name, name);
 	while (next) {
 		struct watch *watch = next;
 		next = watch->next;
-		if (watch->position < revision)
+		if (watch->position < position)
 			wake(engine, watch);
 	}
 }
 
-/* The revision that it stands at; what is not there (any more) is to be asked for again. */
+void
+watch_fire(struct engine *engine, int64_t instance, int64_t revision)
+{
+	char name[WATCH_NAME_BYTES];
+	watch_name(name, instance);
+	if (engine->watches)
+		fire(engine, name, revision);
+}
+
+void
+watch_fire_socket(struct engine *engine, const struct socket *socket, int64_t number)
+{
+	char name[WATCH_NAME_BYTES];
+	watch_name_socket(name, socket->row.token);
+	if (engine->watches)
+		fire(engine, name, number);
+}
+
+bool
+watch_waits(struct engine *engine, const struct socket *socket)
+{
+	char name[WATCH_NAME_BYTES];
+	watch_name_socket(name, socket->row.token);
+	return engine->watches && table_find_text(engine->watches_by_name, name);
+}
+
+/* Where it stands; what is not there (any more), or not known, is to be asked for again. */
 static int64_t
-present_revision(struct engine *engine, const char *name)
+present_position(struct engine *engine, const char *name)
 {
 	const struct instance *instance =
 		*name == 'I' ? instance_by_id(engine, strtoll(name + 1, NULL, 10)) : NULL;
-	return instance ? instance->row.revision : INT64_MAX;
+	const struct socket *socket = socket_of(engine, name);
+	if (instance)
+		return instance->row.revision;
+	return socket && socket->polled && socket->known ? socket->last : INT64_MAX;
 }
 
 void
@@ -113,7 +153,7 @@ engine_wait(struct engine *engine, const char *name, int64_t position, void *lin
 	*watch = (struct watch){
 		.name = memory_strdup(name), .position = position, .link = link, .handle = handle};
 	insert(engine, watch);
-	if (present_revision(engine, name) > position)
+	if (present_position(engine, name) > position)
 		wake(engine, watch);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "cors.h"
 #include "header.h"
 #include "json.h"
 #include "memory.h"
@@ -26,18 +27,11 @@ param(const struct api_request *request, const char *name)
 	return request->param(request->context, name);
 }
 
-/* A client of another site's page reads the answer only if it is told that it may (Fetch standard, CORS). */
 static void
 add_cors(const struct api_request *request, struct buffer *out)
 {
-	const char *origin = param(request, "HTTP_ORIGIN");
-	buffer_add_text(out, "Vary: Origin\r\n");
-	if (!origin || !origin_is_allowed(origin, param(request, "HTTP_HOST"), request->origins))
-		return;
-	buffer_add_text(out, "Access-Control-Allow-Origin: ");
-	buffer_add_text(out, origin);
-	buffer_add_text(out, "\r\nAccess-Control-Allow-Credentials: true\r\n"
-	                     "Access-Control-Expose-Headers: ETag\r\n");
+	cors_add(out, param(request, "HTTP_ORIGIN"), param(request, "HTTP_HOST"), request->origins);
+	buffer_add_text(out, "Access-Control-Expose-Headers: ETag\r\n");
 }
 
 static void

@@ -53,6 +53,8 @@ kind_name(enum store_kind kind)
 	case STORE_PRESENCE:
 	case STORE_PRESENCE_STATE:
 		return "presence";
+	case STORE_ANSWER:
+		return "answer";
 	}
 	return "unknown";
 }

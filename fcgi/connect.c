@@ -11,14 +11,16 @@
 #include "server.h"
 #include "url.h"
 
-/* --- the handshake --- */
+/* --- who comes --- */
 
-static bool
-origin_allowed(const struct server *server, const struct loop_request *request)
+bool
+connect_origin_is_allowed(const struct server *server, const struct loop_request *request)
 {
 	const char *origin = loop_param(request, "HTTP_ORIGIN");
-	return !origin ||
-	       origin_is_allowed(origin, loop_param(request, "HTTP_HOST"), server->options->origins);
+	if (!origin || origin_is_allowed(origin, loop_param(request, "HTTP_HOST"), server->options->origins))
+		return true;
+	log_line("connect refused: Origin %s is not allowed", origin);
+	return false;
 }
 
 static void
@@ -30,20 +32,6 @@ answer_status(struct loop_request *request, const char *status)
 	buffer_add_text(&head, "\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n");
 	loop_finish(request, head.at, head.len);
 	buffer_release(&head);
-}
-
-static bool
-offers_phoenix(const struct loop_request *request)
-{
-	const char *offered = loop_param(request, "HTTP_SEC_WEBSOCKET_PROTOCOL");
-	while (offered && *offered) {
-		size_t len = strcspn(offered, ", ");
-		if (len == 7 && strncmp(offered, "phoenix", 7) == 0)
-			return true;
-		offered += len;
-		offered += strspn(offered, ", ");
-	}
-	return false;
 }
 
 /* Returns -1 for a version that nobody speaks. */
@@ -69,42 +57,76 @@ header_of(void *context, const char *name)
 	return loop_param(context, text);
 }
 
-static void
-wait_for_row(struct server *server, struct loop_request *request, struct socket *socket)
+bool
+connect_read(struct loop_request *request, struct engine_client *client)
 {
-	struct handshake *handshake = memory_alloc(sizeof(*handshake));
-	*handshake = (struct handshake){
-		.request = request,
-		.socket = socket,
-		.phoenix = offers_phoenix(request),
-		.next = server->handshakes,
-	};
-	server->handshakes = handshake;
+	const char *address = loop_param(request, "REMOTE_ADDR");
+	client->address = address ? address : "";
+	client->format = format_of(request, client->params);
+	client->header = header_of;
+	client->header_context = request;
+	if (client->format < 0)
+		log_line("connect refused: unknown vsn \"%s\"",
+		         json_object_get_string(json_object_object_get(client->params, "vsn")));
+	return client->format >= 0;
+}
+
+/* --- the handshake --- */
+
+static bool
+offers_phoenix(const struct loop_request *request)
+{
+	const char *offered = loop_param(request, "HTTP_SEC_WEBSOCKET_PROTOCOL");
+	while (offered && *offered) {
+		size_t len = strcspn(offered, ", ");
+		if (len == 7 && strncmp(offered, "phoenix", 7) == 0)
+			return true;
+		offered += len;
+		offered += strspn(offered, ", ");
+	}
+	return false;
+}
+
+/* A handshake that waits for its socket to be stored. */
+struct handshake {
+	struct arrival arrival;
+	struct loop_request *request;
+	bool phoenix; /* the client offers the subprotocol "phoenix" */
+};
+
+static void
+handshake_stored(struct server *server, struct arrival *arrival, struct answer **answers)
+{
+	struct handshake *handshake = (struct handshake *)arrival;
+	struct answer *answer = answer_new(answers, handshake->request);
+	(void)server;
+	answer->plain = true;
+	if (engine_stored(arrival->socket)) {
+		buffer_add_text(&answer->body, "X-Accel-Redirect: /_hold/websocket/");
+		buffer_add_text(&answer->body, arrival->socket->row.token);
+		if (handshake->phoenix)
+			buffer_add_text(&answer->body, "?protocol=phoenix");
+	} else {
+		buffer_add_text(&answer->body, "Status: 503 Service Unavailable");
+	}
+	buffer_add_text(&answer->body, "\r\n\r\n");
+	free(handshake);
 }
 
 /* Returns the status of a refusal, or NULL when the request waits for its socket's row. */
 static const char *
-connect_client(struct server *server, struct loop_request *request, json_object *params, int format)
+connect_client(struct server *server, struct loop_request *request, json_object *params)
 {
-	const char *address = loop_param(request, "REMOTE_ADDR");
-	struct socket *socket = NULL;
-	struct engine_client client = {
-		.params = params,
-		.address = address ? address : "",
-		.format = format,
-		.header = header_of,
-		.header_context = request,
-	};
-	switch (engine_connect(server->engine, &client, &socket)) {
-	case CONNECT_OK:
-		wait_for_row(server, request, socket);
+	struct engine_client client = {.params = params};
+	if (!connect_read(request, &client))
+		return "403 Forbidden";
+	struct handshake *handshake = memory_alloc(sizeof(*handshake));
+	*handshake = (struct handshake){{.stored = handshake_stored}, request, offers_phoenix(request)};
+	enum engine_connect outcome = arrival_begin(server, &handshake->arrival, &client);
+	if (outcome == CONNECT_OK)
 		return NULL;
-	case CONNECT_LIMIT:
-		return "503 Service Unavailable";
-	case CONNECT_REFUSED:
-		break;
-	}
-	return "403 Forbidden";
+	free(handshake);
+	return outcome == CONNECT_LIMIT ? "503 Service Unavailable" : "403 Forbidden";
 }
 
 static const char *
@@ -112,20 +134,12 @@ refusal(struct server *server, struct loop_request *request)
 {
 	const char *upgrade = loop_param(request, "HTTP_UPGRADE");
 	const char *query = loop_param(request, "QUERY_STRING");
-	const char *status = "403 Forbidden";
 	if (!upgrade || strcasecmp(upgrade, "websocket") != 0)
 		return "426 Upgrade Required\r\nUpgrade: websocket";
-	if (!origin_allowed(server, request)) {
-		log_line("connect refused: Origin %s is not allowed", loop_param(request, "HTTP_ORIGIN"));
-		return status;
-	}
+	if (!connect_origin_is_allowed(server, request))
+		return "403 Forbidden";
 	json_object *params = url_params(query ? query : "");
-	int format = format_of(request, params);
-	if (format < 0)
-		log_line("connect refused: unknown vsn \"%s\"",
-		         json_object_get_string(json_object_object_get(params, "vsn")));
-	else
-		status = connect_client(server, request, params, format);
+	const char *status = connect_client(server, request, params);
 	json_object_put(params);
 	return status;
 }
@@ -136,37 +150,4 @@ connect_request(struct server *server, struct loop_request *request)
 	const char *status = refusal(server, request);
 	if (status)
 		answer_status(request, status);
-}
-
-static void
-answer_handshake(const struct handshake *handshake, struct buffer *out)
-{
-	if (!engine_stored(handshake->socket)) {
-		buffer_add_text(out, "Status: 503 Service Unavailable\r\n\r\n");
-		return;
-	}
-	buffer_add_text(out, "X-Accel-Redirect: /_hold/websocket/");
-	buffer_add_text(out, handshake->socket->row.token);
-	if (handshake->phoenix)
-		buffer_add_text(out, "?protocol=phoenix");
-	buffer_add_text(out, "\r\n\r\n");
-}
-
-void
-connect_done(struct server *server, struct answer **answers)
-{
-	struct handshake **at = &server->handshakes;
-	while (*at) {
-		struct handshake *handshake = *at;
-		if (!engine_stored(handshake->socket) && !handshake->socket->ended) {
-			at = &handshake->next;
-			continue;
-		}
-		struct answer *answer = answer_new(answers, handshake->request);
-		answer_handshake(handshake, &answer->body);
-		answer->plain = true;
-		*at = handshake->next;
-		engine_release(handshake->socket);
-		free(handshake);
-	}
 }

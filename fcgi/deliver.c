@@ -160,24 +160,48 @@ catch_up_send(const struct catch_up *catch_up)
 
 /* --- a commit's result --- */
 
+/* Its answer is frames, and all that it has led to. */
+static bool
+is_by_websocket(const struct message *message)
+{
+	return message->socket && !message->of_stream && !message->socket->polled;
+}
+
 static void
 begin_answers(struct commit_result *result, struct answer **answers)
 {
-	for (struct message *m = result->answered; m; m = m->next)
-		if (m->socket && !m->of_stream)
+	for (struct message *m = result->answered; m; m = m->next) {
+		bool asks = m->kind == MESSAGE_POLL && m->outcome == OUTCOME_COMMITTED;
+		if (asks || is_by_websocket(m))
 			m->socket->answer = answer_new(answers, m->request);
+	}
+}
+
+static void
+end_poll(struct server *server, const struct message *message, struct answer **answers)
+{
+	struct socket *socket = message->socket;
+	if (message->kind != MESSAGE_POLL) {
+		long_poll_taken(server, message);
+		return;
+	}
+	long_poll_asked(server, socket->answer ? socket->answer : answer_new(answers, message->request),
+	                message);
+	socket->answer = NULL;
 }
 
 /* Of what is answered by other than frames. */
 static void
-end_other(struct server *server, const struct message *message, struct answer *answer)
+end_other(struct server *server, const struct message *message, struct answer **answers)
 {
 	if (message->of_stream)
-		stream_outcome(server, answer, message);
+		stream_outcome(server, answer_new(answers, message->request), message);
+	else if (message->socket)
+		end_poll(server, message, answers);
 	else if (message->kind == MESSAGE_VISIT)
-		visit_outcome(answer, message);
+		visit_outcome(answer_new(answers, message->request), message);
 	else
-		broadcast_outcome(answer, message->outcome);
+		broadcast_outcome(answer_new(answers, message->request), message->outcome);
 }
 
 /* What a message is answered besides its commits' frames. */
@@ -185,8 +209,8 @@ static void
 end_answers(struct server *server, struct commit_result *result, struct answer **answers)
 {
 	for (struct message *m = result->answered; m; m = m->next) {
-		if (!m->socket || m->of_stream) {
-			end_other(server, m, answer_new(answers, m->request));
+		if (!is_by_websocket(m)) {
+			end_other(server, m, answers);
 			continue;
 		}
 		struct answer *answer = m->socket->answer;

@@ -176,6 +176,7 @@ event_stream_commit(struct buffer *out, const struct record *record, bool own)
 		break;
 	case STORE_LEAVE:
 	case STORE_CRASH:
+	case STORE_ANSWER:
 		break; /* of what a stream never sends */
 	}
 }

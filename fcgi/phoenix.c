@@ -372,6 +372,24 @@ add_leave(struct buffer *out, int format, const struct record *record, const cha
 	return 1 + add_ending(out, format, record, join_ref, "phx_close");
 }
 
+/* Frames as they were to be sent: an array of texts. */
+static int
+add_frames(struct buffer *out, const struct record *record)
+{
+	json_object *frames = json_read(record->row.detail);
+	size_t count = frames ? json_object_array_length(frames) : 0;
+	for (size_t i = 0; i < count; i++) {
+		json_object *frame = json_object_array_get_idx(frames, i);
+		size_t len = (size_t)json_object_get_string_len(frame);
+		buffer_reserve(out, EVENTS_HEAD_MAX);
+		out->len += events_head((uint8_t *)out->at + out->len, EVENTS_TEXT, len);
+		buffer_add(out, json_object_get_string(frame), len);
+		buffer_add(out, "\r\n", PHOENIX_TAIL);
+	}
+	json_object_put(frames);
+	return (int)count;
+}
+
 static const char *
 join_ref_for(const struct record *record, bool own)
 {
@@ -397,6 +415,8 @@ phoenix_commit(struct buffer *out, int format, const struct record *record, bool
 	case STORE_PRESENCE:
 	case STORE_PRESENCE_STATE:
 		return add_events(out, format, record, join_ref, own);
+	case STORE_ANSWER:
+		return add_frames(out, record);
 	}
 	return 0;
 }

@@ -123,6 +123,8 @@ take_request(void *context, struct loop_request *request)
 	engine_lock(server->engine);
 	if (token)
 		message_request(server, request, token);
+	else if (loop_param(request, "SEANCE_LONG_POLL"))
+		long_poll_request(server, request);
 	else if (loop_param(request, "SEANCE_API"))
 		visit_request(server, request);
 	else if (loop_param(request, "SEANCE_INTERNAL"))
@@ -150,7 +152,7 @@ keep_house(struct server *server)
 		server->housed_ms = now;
 		engine_house(server->engine, links_floor(server), close_laggard, server);
 	}
-	int due = engine_due(server->engine);
+	int due = server->batches ? 0 : engine_due(server->engine);
 	return due < 0 || due > HOUSE_MS ? HOUSE_MS : due;
 }
 
@@ -163,13 +165,13 @@ end_turn(void *context)
 	engine_lock(server->engine);
 	engine_commit(server->engine, &result);
 	deliver_result(server, &result, &answers);
-	connect_done(server, &answers);
-	streams_stored(server, &answers);
+	arrivals_stored(server, &answers);
 	link_server_flush(server->links);
 	commit_result_release(&result);
 	engine_unlock(server->engine);
 	answers_send(answers);
 	engine_lock(server->engine);
+	long_poll_go_on(server);
 	engine_post(server->engine);
 	int due = keep_house(server);
 	engine_unlock(server->engine);
@@ -297,6 +299,8 @@ serve_run(const struct serve_setup *setup)
 	struct engine_hooks hooks = {
 		.context = &server, .run_begin = run_begin, .run_end = run_end, .log = say};
 	struct store *store = NULL;
+	if (!token_open(&server.key, setup->options->dir))
+		return 1;
 	server.engine = open_engine(setup->options, &hooks, setup->on_connect, setup->channels, &store);
 	if (!server.engine)
 		return 1;

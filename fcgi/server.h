@@ -3,9 +3,11 @@
  *
  *   serve.c     start and end; a request comes in, a turn ends
  *   connect.c   a handshake: query, Origin, connect callback, redirect to where nginx holds it
+ *   arrivals.c  requests that wait for their sockets to be stored
  *   broadcast.c a message for PubSub, by HTTP from this machine
  *   visits.c    requests to the HTTP API
  *   streams.c   ... for server-sent events
+ *   long_poll.c Phoenix's long-poll transport
  *   deliver.c   what a commit led to: into answers, or over the links
  *   links.c     what the nginx workers say
  *
@@ -21,13 +23,17 @@
 #include "loop.h"
 #include "options.h"
 #include "poison.h"
+#include "token.h"
 
-/* A handshake that waits for its socket to be stored. */
-struct handshake {
-	struct loop_request *request;
+struct answer;
+struct server;
+
+/* A request that opens a socket, while that is being stored: what waits for it has one as its first member. */
+struct arrival {
 	struct socket *socket;
-	bool phoenix; /* the client offers the subprotocol "phoenix" */
-	struct handshake *next;
+	/* It is stored; or could not be: engine_stored.  What waited is freed. */
+	void (*stored)(struct server *server, struct arrival *arrival, struct answer **answers);
+	struct arrival *next;
 };
 
 /* The links that count: the newest of each nginx worker. */
@@ -46,8 +52,9 @@ struct server {
 	struct loop *loop;
 	struct link_server *links;
 	struct poison *poison;
-	struct handshake *handshakes;
-	struct stream *streams; /* that wait for their sockets to be stored */
+	struct arrival *arrivals;
+	struct batch *batches; /* of long_poll.c: those that can go on */
+	struct token_key key;
 	struct links linked;
 	int64_t housed_ms; /* when house-keeping was last done */
 };
@@ -64,8 +71,20 @@ struct answer {
 /* --- connect.c --- */
 void connect_request(struct server *server, struct loop_request *request);
 
-/* connect_done - appends the answers of all handshakes whose sockets are stored, or could not be */
-void connect_done(struct server *server, struct answer **answers);
+/* connect_origin_is_allowed - may the page that it comes from talk to the program?  false after a line in the log */
+bool connect_origin_is_allowed(const struct server *server, const struct loop_request *request);
+
+/* connect_read - who a request comes from, into client, whose params are set; false after a line in the log */
+bool connect_read(struct loop_request *request, struct engine_client *client);
+
+/* --- arrivals.c --- */
+
+/* arrival_begin - connects a client; CONNECT_OK: arrival, which is taken, waits for its socket's row */
+enum engine_connect arrival_begin(struct server *server, struct arrival *arrival,
+                                  const struct engine_client *client);
+
+/* arrivals_stored - tells those whose sockets are stored, or could not be; appends their answers */
+void arrivals_stored(struct server *server, struct answer **answers);
 
 /* --- broadcast.c --- */
 void broadcast_request(struct server *server, struct loop_request *request);
@@ -91,11 +110,19 @@ struct visiting {
 void stream_begin(struct server *server, struct visiting *visiting, struct visit *visit,
                   const char *topic);
 
-/* streams_stored - those whose sockets are stored join; appends the answers of those that could not be */
-void streams_stored(struct server *server, struct answer **answers);
-
 /* stream_outcome - what came of a join: nginx is to hold the stream, or why not */
 void stream_outcome(struct server *server, struct answer *answer, const struct message *message);
+
+/* --- long_poll.c --- */
+void long_poll_request(struct server *server, struct loop_request *request);
+
+/* long_poll_asked - answers a question: answer's body is what the deliveries to its socket have made */
+void long_poll_asked(struct server *server, struct answer *answer, const struct message *message);
+
+/* long_poll_taken - a session's message was dealt with;  long_poll_go_on - what follows such, to be called after
+ * the result of engine_commit was sent, since it lets go of the lock */
+void long_poll_taken(struct server *server, const struct message *message);
+void long_poll_go_on(struct server *server);
 
 /* --- deliver.c --- */
 

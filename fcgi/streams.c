@@ -6,11 +6,10 @@
 
 /* A stream before its socket is stored. */
 struct stream {
+	struct arrival arrival;
 	struct visiting *visiting;
 	struct visit *visit;
 	char *topic;
-	struct socket *socket;
-	struct stream *next;
 };
 
 static void
@@ -20,37 +19,21 @@ refuse(const struct visiting *visiting, const char *status, struct buffer *out)
 }
 
 static void
-refuse_now(struct visiting *visiting, struct visit *visit, const char *status)
+refuse_now(struct visiting *visiting, const char *status)
 {
 	struct buffer out = {0};
 	refuse(visiting, status, &out);
 	loop_finish(visiting->request, out.at, out.len);
 	buffer_release(&out);
-	visit_free(visit);
 	free(visiting);
 }
 
-void
-stream_begin(struct server *server, struct visiting *visiting, struct visit *visit, const char *topic)
+static void
+stream_free(struct stream *stream)
 {
-	const char *address = loop_param(visiting->request, "REMOTE_ADDR");
-	struct socket *socket = NULL;
-	struct engine_client client = {
-		.params = visit->params,
-		.address = address ? address : "",
-		.format = EVENT_STREAM_FORMAT,
-		.header = visit->header,
-		.header_context = visit->header_context,
-	};
-	enum engine_connect outcome = engine_connect(server->engine, &client, &socket);
-	if (outcome != CONNECT_OK) {
-		refuse_now(visiting, visit,
-		           outcome == CONNECT_LIMIT ? "429 Too Many Requests" : "401 Unauthorized");
-		return;
-	}
-	struct stream *stream = memory_alloc(sizeof(*stream));
-	*stream = (struct stream){visiting, visit, memory_strdup(topic), socket, server->streams};
-	server->streams = stream;
+	visit_free(stream->visit);
+	free(stream->topic);
+	free(stream);
 }
 
 static bool
@@ -64,7 +47,7 @@ alive(void *request)
 static void
 join(struct server *server, const struct stream *stream)
 {
-	struct message *message = message_new(stream->socket);
+	struct message *message = message_new(stream->arrival.socket);
 	void *old = NULL;
 	message->kind = MESSAGE_JOIN;
 	message->of_stream = true;
@@ -81,35 +64,38 @@ join(struct server *server, const struct stream *stream)
 }
 
 static void
-stream_free(struct stream *stream)
+stream_stored(struct server *server, struct arrival *arrival, struct answer **answers)
 {
-	engine_release(stream->socket);
-	visit_free(stream->visit);
-	free(stream->topic);
-	free(stream);
+	struct stream *stream = (struct stream *)arrival;
+	if (engine_stored(arrival->socket)) {
+		join(server, stream);
+	} else {
+		refuse(stream->visiting, "503 Service Unavailable",
+		       &answer_new(answers, stream->visiting->request)->body);
+		(*answers)->plain = true;
+		free(stream->visiting);
+	}
+	stream_free(stream);
 }
 
 void
-streams_stored(struct server *server, struct answer **answers)
+stream_begin(struct server *server, struct visiting *visiting, struct visit *visit, const char *topic)
 {
-	struct stream *list = server->streams, *next;
-	server->streams = NULL; /* others may come while a callback runs */
-	for (struct stream *stream = list; stream; stream = next) {
-		next = stream->next;
-		if (engine_stored(stream->socket)) {
-			join(server, stream);
-		} else if (stream->socket->ended) {
-			refuse(stream->visiting, "503 Service Unavailable",
-			       &answer_new(answers, stream->visiting->request)->body);
-			(*answers)->plain = true;
-			free(stream->visiting);
-		} else {
-			stream->next = server->streams;
-			server->streams = stream;
-			continue;
-		}
-		stream_free(stream);
-	}
+	const char *address = loop_param(visiting->request, "REMOTE_ADDR");
+	struct stream *stream = memory_alloc(sizeof(*stream));
+	struct engine_client client = {
+		.params = visit->params,
+		.address = address ? address : "",
+		.format = EVENT_STREAM_FORMAT,
+		.header = visit->header,
+		.header_context = visit->header_context,
+	};
+	*stream = (struct stream){{.stored = stream_stored}, visiting, visit, memory_strdup(topic)};
+	enum engine_connect outcome = arrival_begin(server, &stream->arrival, &client);
+	if (outcome == CONNECT_OK)
+		return;
+	refuse_now(visiting, outcome == CONNECT_LIMIT ? "429 Too Many Requests" : "401 Unauthorized");
+	stream_free(stream);
 }
 
 static const char *

@@ -151,8 +151,9 @@ signed_end(const struct token_key *key, const char *token)
 }
 
 char *
-token_read(const struct token_key *key, const char *kind, const char *token)
+token_read(const struct token_key *key, const char *kind, const char *token, bool *expired)
 {
+	*expired = false;
 	if (token == NULL || strnlen(token, TOKEN_MAX + 1) > TOKEN_MAX || !all_of(kind, "-_"))
 		return NULL;
 	const char *end = signed_end(key, token);
@@ -162,7 +163,10 @@ token_read(const struct token_key *key, const char *kind, const char *token)
 	/* from here on it is as token_sign has made it */
 	const char *text = token + kind_len + 1;
 	const char *dot = memrchr(text, '.', (size_t)(end - text));
-	if (dot == NULL || end - dot - 1 > EXPIRES_DIGITS || strtoll(dot + 1, NULL, 10) <= time(NULL))
+	if (dot == NULL || end - dot - 1 > EXPIRES_DIGITS)
+		return NULL;
+	*expired = strtoll(dot + 1, NULL, 10) <= time(NULL);
+	if (*expired)
 		return NULL;
 	char *copy = memory_strdup(text);
 	copy[dot - text] = '\0';

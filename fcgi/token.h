@@ -43,9 +43,10 @@ char *token_sign(const struct token_key *key, const char *kind, const char *text
  * token_read - what a token of this kind says
  *
  * token     Borrowed; anything that a client may send; NULL is no token.
+ * expired   Set: it is ours, but of the past.
  * Returns   its text, owned (free); NULL when it is none, forged, of another kind or expired.
  */
-char *token_read(const struct token_key *key, const char *kind, const char *token)
+char *token_read(const struct token_key *key, const char *kind, const char *token, bool *expired)
 	__attribute__((warn_unused_result));
 
 #endif

@@ -96,7 +96,7 @@ store_changed(struct store *store)
 enum store_status
 store_append(struct store *store, struct store_record *record)
 {
-	assert(record->kind >= STORE_EVENT && record->kind <= STORE_PRESENCE_STATE);
+	assert(record->kind >= STORE_EVENT && record->kind <= STORE_ANSWER);
 	return WRITE(store, append, record);
 }
 

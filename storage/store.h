@@ -44,6 +44,7 @@ enum store_kind {
 	STORE_CRASH,          /* a callback crashed: its join has ended */
 	STORE_PRESENCE,       /* somebody has come or gone; told to all that are joined */
 	STORE_PRESENCE_STATE, /* who is there; told to the cause alone */
+	STORE_ANSWER,         /* an answer that nothing was done for, kept for a socket that will ask for it */
 };
 
 /* A row of the log: one commit. */

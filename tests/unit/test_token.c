@@ -19,7 +19,8 @@ static char path[64];
 static bool
 says(const struct token_key *key, const char *kind, const char *token, const char *text)
 {
-	char *read = token_read(key, kind, token);
+	bool expired;
+	char *read = token_read(key, kind, token, &expired);
 	bool same = text == NULL ? read == NULL : read != NULL && strcmp(read, text) == 0;
 	free(read);
 	return same;
