@@ -6,17 +6,17 @@
 #include "memory.h"
 
 static void
-records_add(struct records *records, struct record *record)
+records_add(struct records *records, struct record *record, int wants)
 {
-	records->at = memory_grow(records->at, records->count, &records->room, sizeof(struct record *));
-	records->at[records->count++] = record;
+	records->at = memory_grow(records->at, records->count, &records->room, sizeof(*records->at));
+	records->at[records->count++] = (struct told){record, wants};
 }
 
 static void
 records_release(struct records *records)
 {
 	for (size_t i = 0; i < records->count; i++)
-		record_free(records->at[i]);
+		record_free(records->at[i].record);
 	free(records->at);
 }
 
@@ -86,7 +86,7 @@ add_state(struct engine *engine, struct catch_up *catch_up, const struct join *j
 	record->row.version = instance->row.version;
 	record_take(&record->row.state, show_text(instance));
 	len = strlen(record->row.state);
-	records_add(&catch_up->states, record);
+	records_add(&catch_up->states, record, join->wants);
 	if (len > catch_up->bytes)
 		return false;
 	catch_up->bytes -= len;
@@ -112,10 +112,10 @@ catch_up_covers(const struct socket *socket, int64_t number)
 }
 
 void
-catch_up_add(struct socket *socket, struct record *record)
+catch_up_add(struct socket *socket, struct record *record, int wants)
 {
-	if (record->row.events)
-		records_add(&socket->catch_up->events, record_use(record));
+	if (record->row.events || wants & JOIN_REPLIES)
+		records_add(&socket->catch_up->events, record_use(record), wants);
 }
 
 void

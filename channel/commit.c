@@ -8,7 +8,8 @@
 /* --- the result --- */
 
 struct delivery *
-deliver(struct commit_result *result, struct record *record, struct socket *socket, int64_t after)
+deliver(struct commit_result *result, struct record *record, struct socket *socket, int wants,
+        int64_t after)
 {
 	result->deliveries = memory_grow(result->deliveries, result->delivery_count, &result->delivery_room,
 	                                 sizeof(*result->deliveries));
@@ -16,6 +17,7 @@ deliver(struct commit_result *result, struct record *record, struct socket *sock
 	*delivery = (struct delivery){
 		.record = record_use(record),
 		.socket = socket,
+		.wants = wants,
 		.after = after,
 	};
 	socket_use(socket);
@@ -45,13 +47,13 @@ commit_result_release(struct commit_result *result)
 /* A unit for one socket, if it is known what it follows; else a fill brings it. */
 static void
 deliver_next(struct engine *engine, struct commit_result *result, struct record *record,
-             struct socket *socket)
+             struct socket *socket, int wants)
 {
 	if (socket->polled && !socket->ended)
 		poll_news(engine, socket, record->row.number);
 	if (!socket->known || socket->ended || socket->polled)
 		return;
-	deliver(result, record, socket, socket->last);
+	deliver(result, record, socket, wants, socket->last);
 	socket->last = record->row.number;
 }
 
@@ -62,7 +64,7 @@ deliver_to_joined(struct engine *engine, struct commit_result *result, struct re
 	watch_fire(engine, instance->row.id, record->row.revision);
 	for (struct join *join = instance->joins; join; join = join->next_of_instance)
 		if (!join->ended && join->number < record->row.number)
-			deliver_next(engine, result, record, join->socket);
+			deliver_next(engine, result, record, join->socket, join->wants);
 }
 
 /* --- writing what is staged --- */
@@ -128,6 +130,7 @@ write_join(struct engine *engine, struct staged *staged)
 		.instance = join->instance ? join->instance->next.id : 0,
 		.topic = join->topic,
 		.join_ref = join->join_ref,
+		.wants = join->wants,
 		.assigns = join->assigns ? json_text(join->assigns, NULL) : NULL,
 		.state_key = join->instance ? join->instance->channel->state_key : NULL,
 		.state_version_key = join->instance ? join->instance->channel->state_version_key : NULL,
@@ -572,7 +575,8 @@ apply_row(struct engine *engine, struct staged *staged, struct commit_result *re
 	if (record_is_public(record->row.kind))
 		deliver_to_joined(engine, result, record, instance);
 	else
-		deliver_next(engine, result, record, staged->message->socket);
+		deliver_next(engine, result, record, staged->message->socket,
+		             staged->join ? staged->join->wants : staged->message->wants);
 	if (staged->ends && !socket_ended(staged))
 		join_ended(engine, staged->ends, record->row.number);
 	if (staged->join)

@@ -98,16 +98,23 @@ struct socket {
 	struct socket *next_fill;
 };
 
+/* What a join asks for, beside what all are told: bits. */
+enum join_wants {
+	JOIN_RESUMES = 1, /* to be told where it stands, so that it can come back there */
+	JOIN_REPLIES = 2, /* an answer to each of its events that succeeds */
+	JOIN_OWNS = 4,    /* not asked for: its instance is private */
+};
+
 enum message_kind {
 	MESSAGE_EVENT,
 	MESSAGE_JOIN,
 	MESSAGE_LEAVE,
 	MESSAGE_REFRESH,
-	MESSAGE_UNKNOWN,   /* an event with a name that means nothing */
-	MESSAGE_PLAIN,     /* asks nothing of a channel: a heartbeat */
-	MESSAGE_POLL,      /* a polled socket asks for what it lacks */
-	MESSAGE_ANSWER,    /* no client's: an answer for a polled socket, in payload, which is to have a row */
-	MESSAGE_POST,      /* no client's: a broadcast or timer for an instance */
+	MESSAGE_UNKNOWN, /* an event with a name that means nothing */
+	MESSAGE_PLAIN,   /* asks nothing of a channel: a heartbeat */
+	MESSAGE_POLL,    /* a polled socket asks for what it lacks */
+	MESSAGE_ANSWER,  /* no client's: an answer for a polled socket, in payload, which is to have a row */
+	MESSAGE_POST,    /* no client's: a broadcast or timer for an instance */
 	MESSAGE_BROADCAST, /* no client's: from outside, to a PubSub topic */
 	MESSAGE_VISIT,     /* of a client without a socket */
 };
@@ -126,7 +133,8 @@ enum message_outcome {
 	OUTCOME_DENIED,    /* of a visit: connect has refused it */
 	OUTCOME_FORBIDDEN, /* of a visit: authorize has refused it */
 	OUTCOME_CHANGED,   /* of a visit: the state is another than it wants to change */
-	OUTCOME_MISUSED,   /* of a visit: its key was another request's */
+	OUTCOME_MISUSED,   /* its key was another event's */
+	OUTCOME_REPEATED,  /* an event with its key was done before */
 };
 
 /* A client's message, or a post.  Its texts and payload are owned. */
@@ -136,13 +144,17 @@ struct message {
 	struct post *post;     /* owned; NULL: a client's */
 	struct visit *visit;   /* owned; NULL: it is none */
 	bool of_stream; /* a server-sent stream's join: of a shared topic; its frames go by the link alone */
+	int wants;      /* of a join, then of all that is about it: enum join_wants */
+	char *resume;   /* of a join: where it says that it left; the caller makes since_ of it */
 	bool has_since; /* of a join: it knows the state as of this position, and wants what it missed */
 	int64_t since_epoch, since_revision;
+	int64_t since_instance; /* of this private instance, and wants it back; 0: none */
 	int64_t number;
 	int64_t cursor;       /* of a poll: what it is answered leads up to this commit */
 	char *topic;          /* plain text */
 	char *ref, *join_ref; /* JSON */
 	char *event;          /* plain text, without prefix */
+	char *key;            /* of an event: with the same one it is done once; plain text; NULL: none */
 	json_object *payload;
 
 	/* the engine's */
@@ -170,8 +182,15 @@ struct message {
 struct delivery {
 	struct record *record;
 	struct socket *socket;
+	int wants; /* enum join_wants, of the join that it is about */
 	int64_t after;
 	bool by_link; /* even if it goes into an answer */
+};
+
+/* A row for one join. */
+struct told {
+	struct record *record;
+	int wants; /* as in a delivery */
 };
 
 /*
@@ -183,7 +202,7 @@ struct catch_up {
 	struct socket *socket; /* in use */
 	int64_t after, cursor;
 	struct records {
-		struct record **at;
+		struct told *at;
 		size_t count, room;
 	} events, states; /* rows that sent events; what a refresh would tell */
 	size_t bytes;     /* of the patches that it stands for */

@@ -47,8 +47,8 @@
 #define RETRY_MS         1000
 #define NOTHING_NEEDED   INT64_MAX
 #define ANSWERS_EVERY_MS 10000
-#define POST_CRASHES     3    /* a broadcast or timer that crashes its callback so often is set aside */
-#define POST_RETRY_MS    100  /* after the first crash it waits twice as long, and so on */
+#define POST_CRASHES     3   /* a broadcast or timer that crashes its callback so often is set aside */
+#define POST_RETRY_MS    100 /* after the first crash it waits twice as long, and so on */
 #define POLL_BYTES       (256 * 1024) /* about so much a polled socket is given at once */
 #define STATE_ROWS       1000 /* a row's full state may stand in one at most so many rows before it */
 
@@ -61,6 +61,7 @@ struct join {
 	int64_t instance_id;       /* of its row, also when that has gone; 0: it failed */
 	char *topic;
 	char *join_ref;
+	int wants;                 /* enum join_wants */
 	json_object *assigns;      /* owned: as committed; NULL: none */
 	json_object *next_assigns; /* owned: with what is staged */
 	struct join *next_of_socket;
@@ -266,7 +267,7 @@ void socket_use(struct socket *socket);
 void socket_unuse(struct socket *socket);
 void socket_want_fill(struct engine *engine, struct socket *socket, int64_t position);
 struct join *socket_join(struct socket *socket, const char *topic); /* that has not ended */
-struct join *join_new(struct socket *socket, const char *topic, const char *join_ref,
+struct join *join_new(struct socket *socket, const char *topic, const char *join_ref, int wants,
                       struct instance *instance);
 void join_attach(struct join *join); /* to its socket and instance */
 void join_ended(struct engine *engine, struct join *join, int64_t number);
@@ -361,8 +362,9 @@ json_object *refusal_of(struct seance_call *call, const char *member); /* owned 
 
 /* --- message.c --- */
 void message_ready(struct engine *engine, struct message *message); /* to be run next but others */
-void message_take(struct engine *engine, struct message *message);  /* its socket's next; runs what is ready */
-void messages_run(struct engine *engine);                           /* those that are ready */
+void message_take(struct engine *engine,
+                  struct message *message); /* its socket's next; runs what is ready */
+void messages_run(struct engine *engine);   /* those that are ready */
 void message_answer(struct engine *engine, struct message *message, enum message_outcome outcome);
 bool message_gone(const struct message *message); /* nobody is there any more that it matters to */
 json_object *reason_object(const char *member, json_object *reason); /* reason is taken */
@@ -419,6 +421,11 @@ char *show_text(const struct instance *instance);    /* owned by the caller */
 
 /* --- visit.c --- */
 void visit_run(struct engine *engine, struct message *message);
+/* visit_of_event - gives a socket's event, which has a key, the visit that keeps it */
+void visit_of_event(struct message *message, const struct instance *instance);
+/* visit_answer_event - what is kept of a staged event: its answer, as a request is given it */
+void visit_answer_event(struct message *message, const struct instance *instance,
+                        const struct staged *staged);
 /* visit_was_answered - it is done already: then the message is dealt with */
 bool visit_was_answered(struct engine *engine, struct message *message);
 enum store_status visit_write(struct engine *engine, const struct staged *staged);
@@ -458,7 +465,7 @@ void catch_up_decide(struct engine *engine, struct socket *socket);
 /* catch_up_covers - is a row part of the socket's catch-up? */
 bool catch_up_covers(const struct socket *socket, int64_t number);
 /* catch_up_add - a row that is */
-void catch_up_add(struct socket *socket, struct record *record);
+void catch_up_add(struct socket *socket, struct record *record, int wants);
 /* catch_up_end - into the result; the socket has none afterwards */
 void catch_up_end(struct socket *socket, struct commit_result *result);
 /* catch_up_drop - the socket is to get all one by one after all */
@@ -473,6 +480,6 @@ void fill_sockets(struct engine *engine, struct commit_result *result);
 void staged_drop(struct engine *engine);
 /* deliver - adds a delivery; borrowed until the next is added */
 struct delivery *deliver(struct commit_result *result, struct record *record, struct socket *socket,
-                         int64_t after);
+                         int wants, int64_t after);
 
 #endif

@@ -38,12 +38,20 @@ lacks(const struct socket *socket, int64_t number)
 	return socket->fill && number > socket->position;
 }
 
+static bool
+is_about(const struct store_record *row, const struct join *join)
+{
+	return join->number == row->number ||
+	       (row->instance && join->instance_id == row->instance && join->number < row->number &&
+	        (!join->ended || join->ended >= row->number));
+}
+
 /* The join of a row that the socket is to be told of. */
 static const struct join *
 join_of(const struct store_record *row, const struct socket *socket)
 {
 	for (const struct join *join = socket->joins; join; join = join->next_of_socket)
-		if (join->number == row->number || (row->instance && join->instance_id == row->instance))
+		if (is_about(row, join))
 			return join;
 	return NULL;
 }
@@ -68,13 +76,14 @@ fill_one(struct fill *fill, const struct store_record *row, struct socket *socke
 		fill->record->epoch = join && join->instance ? join->instance->row.epoch : 0;
 		record_find_state(fill->engine, fill->record);
 	}
-	if (catch_up_covers(socket, row->number)) {
-		catch_up_add(socket, fill->record);
+	if (join && catch_up_covers(socket, row->number)) {
+		catch_up_add(socket, fill->record, join->wants);
 		return;
 	}
 	if (socket->polled && !poll_takes(socket, fill->record))
 		return;
-	deliver(fill->result, fill->record, socket, socket->last)->by_link = socket->link && !socket->behind;
+	deliver(fill->result, fill->record, socket, join ? join->wants : 0, socket->last)->by_link =
+		socket->link && !socket->behind;
 	socket->last = row->number;
 }
 

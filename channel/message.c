@@ -25,6 +25,8 @@ message_free(struct message *message)
 	free(message->ref);
 	free(message->join_ref);
 	free(message->event);
+	free(message->key);
+	free(message->resume);
 	json_object_put(message->payload);
 	json_object_put(message->reason);
 	json_object_put(message->assigns);
@@ -158,9 +160,11 @@ static void
 finish_event(struct engine *engine, struct run *run, struct join *join, enum seance_status status)
 {
 	status = settle(engine, run, status);
-	if (status == SEANCE_OK)
-		stage_event(engine, run->message, run->instance, join, &run->call);
-	else if (status == SEANCE_REFUSED)
+	if (status == SEANCE_OK) {
+		const struct staged *staged = stage_event(engine, run->message, run->instance, join, &run->call);
+		if (run->message->key)
+			visit_answer_event(run->message, run->instance, staged);
+	} else if (status == SEANCE_REFUSED)
 		refuse(engine, run->message, refusal_of(&run->call, "reason"));
 	else
 		stage_crash(engine, run->message, join);
@@ -212,19 +216,30 @@ run_on_state(struct engine *engine, struct message *message, struct join *join)
 	}
 }
 
+/* An event with its key was. */
+static bool
+was_done(struct engine *engine, struct message *message, const struct join *join)
+{
+	if (!message->key)
+		return false;
+	visit_of_event(message, join->instance);
+	return visit_was_answered(engine, message);
+}
+
 /* For a message of a topic that is joined: leave, event, refresh. */
 static void
 run_joined(struct engine *engine, struct message *message)
 {
 	struct join *join = socket_join(message->socket, message->topic);
 	bool leaves = message->kind == MESSAGE_LEAVE;
+	message->wants = join ? join->wants : 0;
 	if (!join)
 		message_answer(engine, message, leaves ? OUTCOME_LEFT : OUTCOME_UNMATCHED);
 	else if (message->kind == MESSAGE_UNKNOWN)
 		message_answer(engine, message, OUTCOME_UNKNOWN);
 	else if (leaves && strcmp(join->join_ref, message->join_ref) != 0)
 		message_answer(engine, message, OUTCOME_NOTHING);
-	else if (wait_for(join->instance, message))
+	else if (wait_for(join->instance, message) || was_done(engine, message, join))
 		return;
 	else if (leaves)
 		leave(engine, message, join);

@@ -22,7 +22,7 @@ restore_join(void *context, const struct store_join *row)
 	struct instance *instance = instance_by_id(engine, row->instance);
 	if (!instance && !row->ended)
 		return true; /* its channel is not served any more */
-	struct join *join = join_new(socket, row->topic, row->join_ref, instance);
+	struct join *join = join_new(socket, row->topic, row->join_ref, (int)row->wants, instance);
 	join_give_assigns(join, json_read(row->assigns));
 	join->number = row->number;
 	join->instance_id = row->instance;

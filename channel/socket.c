@@ -173,13 +173,15 @@ socket_join(struct socket *socket, const char *topic)
 /* --- joins --- */
 
 struct join *
-join_new(struct socket *socket, const char *topic, const char *join_ref, struct instance *instance)
+join_new(struct socket *socket, const char *topic, const char *join_ref, int wants,
+         struct instance *instance)
 {
 	struct join *join = memory_zeroed(1, sizeof(*join));
 	join->socket = socket;
 	join->instance = instance;
 	join->topic = memory_strdup(topic);
 	join->join_ref = memory_strdup(join_ref);
+	join->wants = wants;
 	return join;
 }
 

@@ -271,7 +271,8 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	bool resumes = add_missed(engine, message, instance, detail);
 	struct staged *staged = stage(engine, message, STORE_JOIN, instance, message->join_ref);
 	staged->ends = replaced;
-	staged->join = join_new(message->socket, message->topic, message->join_ref, instance);
+	staged->join = join_new(message->socket, message->topic, message->join_ref,
+	                        message->wants | (instance->row.shared ? 0 : JOIN_OWNS), instance);
 	if (!resumes)
 		stage_state(engine, staged, instance);
 	if (!instance->row.id)
@@ -293,7 +294,7 @@ stage_failed_join(struct engine *engine, struct message *message, const char *me
 	json_object_put(message->reason); /* it may run again */
 	message->reason = json_object_get(why);
 	staged->ends = replaced;
-	staged->join = join_new(message->socket, message->topic, message->join_ref, NULL);
+	staged->join = join_new(message->socket, message->topic, message->join_ref, 0, NULL);
 	stage_detail(staged, detail);
 }
 

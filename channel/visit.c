@@ -37,6 +37,57 @@ visit_marked(const char *mark)
 	return visit;
 }
 
+/* --- keys --- */
+
+uint64_t
+visit_hash(uint64_t hash, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
+	return hash;
+}
+
+char *
+visit_key(const char *kind, uint64_t hash, const char *text)
+{
+	size_t size = strlen(kind) + strlen(text) + 24;
+	char *key = memory_alloc(size);
+	snprintf(key, size, "%s %016llx %s", kind, (unsigned long long)hash, text);
+	return key;
+}
+
+char *
+visit_digest(const char *event, json_object *payload)
+{
+	size_t len;
+	const char *text = json_text(payload, &len);
+	return visit_key("event",
+	                 visit_hash(visit_hash(VISIT_HASH_BEGIN, event, strlen(event) + 1), text, len), "");
+}
+
+char *
+visit_event_key(const char *scope, const char *key)
+{
+	return visit_key("event", visit_hash(VISIT_HASH_BEGIN, scope, strlen(scope)), key);
+}
+
+/* A socket's event is kept under its key as a request would be. */
+void
+visit_of_event(struct message *message, const struct instance *instance)
+{
+	char scope[32];
+	if (!message->visit)
+		message->visit = visit_marked(NULL);
+	struct visit *visit = message->visit;
+	if (visit->keys[1].text)
+		return;
+	snprintf(scope, sizeof(scope), "I%lld", (long long)instance->row.id);
+	visit->keys[1] = (struct visit_key){
+		visit_event_key(instance->row.shared ? message->topic : scope, message->key), VISIT_KEY_MS};
+	free(visit->digest);
+	visit->digest = visit_digest(message->event, message->payload);
+}
+
 /* --- what is answered --- */
 
 static void
@@ -180,13 +231,10 @@ add_change(struct buffer *out, const struct store_record *row)
 	buffer_add_text(out, row->built ? row->built : row->state ? row->state : since_told(row));
 }
 
-static void
-stage_visit(struct engine *engine, struct run *run)
+void
+visit_answer_event(struct message *message, const struct instance *instance, const struct staged *staged)
 {
-	struct instance *instance = run->instance;
-	struct message *message = run->message;
 	struct buffer out = {0};
-	struct staged *staged = stage_event(engine, message, instance, NULL, &run->call);
 	buffer_add_text(&out, "{");
 	add_head(&out, message, instance, instance->revision, instance->version);
 	add_change(&out, &staged->record->row);
@@ -203,7 +251,8 @@ finish_visit(struct engine *engine, struct run *run, enum seance_status status)
 	struct message *message = run->message;
 	status = settle(engine, run, status);
 	if (status == SEANCE_OK) {
-		stage_visit(engine, run);
+		visit_answer_event(message, run->instance,
+		                   stage_event(engine, message, run->instance, NULL, &run->call));
 		return;
 	}
 	if (status == SEANCE_REFUSED)
@@ -268,7 +317,11 @@ visit_was_answered(struct engine *engine, struct message *message)
 		if (!visit->keys[i].text ||
 		    store_answer_get(engine->store, visit->keys[i].text, found_row, &found) != STORE_OK)
 			continue;
-		message_answer(engine, message, found.other ? OUTCOME_MISUSED : OUTCOME_COMMITTED);
+		bool repeated = i > 0 && message->kind == MESSAGE_EVENT;
+		message_answer(engine, message,
+		               found.other ? OUTCOME_MISUSED
+		               : repeated  ? OUTCOME_REPEATED
+		                           : OUTCOME_COMMITTED);
 		return true;
 	}
 	return false;
@@ -289,7 +342,7 @@ visit_write(struct engine *engine, const struct staged *staged)
 			.answer = visit->answer,
 			.until_ms = clock_unix_ms() + visit->keys[i].keep_ms,
 		};
-		if (row.key)
+		if (row.key && visit->keys[i].keep_ms > 0)
 			status = store_answer_add(engine->store, &row);
 	}
 	return status;

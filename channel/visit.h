@@ -9,19 +9,23 @@
 
 #include <json-c/json.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "position.h"
 #include "seance.h"
 
-#define VISIT_MARK_MS    300000 /* nginx sends a request again for its deadline of 30 s at most */
-#define VISIT_KEYS       2      /* that an answer is stored under */
-#define WATCH_NAME_BYTES 32     /* of what engine_wait takes, with its NUL */
+#define VISIT_MARK_MS 300000 /* nginx sends a request again for its deadline of 30 s at most */
+#define VISIT_KEY_MAX 255    /* bytes of a key that a client chooses */
+#define VISIT_KEY_MS  (24L * 3600000L)
+#define VISIT_KEYS \
+	3 /* that an answer is looked for under: what nginx sends again, the client's, an event's */
+#define WATCH_NAME_BYTES 32 /* of what engine_wait takes, with its NUL */
 
 /* A key under which the answer is kept, so that the request is not done twice. */
 struct visit_key {
-	char *text; /* owned; NULL: none */
-	int64_t keep_ms;
+	char *text;      /* owned; NULL: none */
+	int64_t keep_ms; /* 0: it is only looked for */
 };
 
 struct visit {
@@ -48,6 +52,20 @@ struct visit {
 	bool connected;
 	seance_connect_fn *connect; /* borrowed */
 };
+
+/* visit_hash - of one text after another (FNV-1a), to tell requests apart, against no adversary */
+#define VISIT_HASH_BEGIN 0xcbf29ce484222325u
+uint64_t visit_hash(uint64_t hash, const char *text, size_t len);
+
+/* visit_key - "KIND HASH TEXT", owned by the caller */
+char *visit_key(const char *kind, uint64_t hash, const char *text);
+
+/* visit_digest - of all that an event is: equal for equal ones; owned by the caller */
+char *visit_digest(const char *event, json_object *payload);
+
+/* visit_event_key - a key that a client gave its event, whatever it comes by; scope: topic, or private instance;
+ * owned by the caller */
+char *visit_event_key(const char *scope, const char *key);
 
 /* visit_marked - of a request that is only to be done once; owned by the caller */
 struct visit *visit_marked(const char *mark);

@@ -12,10 +12,8 @@
 #include "origin.h"
 #include "url.h"
 
-#define PREFIX  "/channels/"
-#define EVENTS  "/events/"
-#define KEY_MS  (24L * 3600000L) /* of Idempotency-Key */
-#define KEY_MAX 255
+#define PREFIX "/channels/"
+#define EVENTS "/events/"
 
 #define WAIT_MAX 60 /* seconds */
 
@@ -110,49 +108,31 @@ read_path(const char *uri)
 
 /* --- what the answer is kept under --- */
 
-/* FNV-1a, 64 bits: to tell one request from another, against no adversary. */
-static uint64_t
-hash_text(uint64_t hash, const char *text, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
-	return hash;
-}
-
-#define HASH_BEGIN 0xcbf29ce484222325u
-
-static char *
-format_key(const char *kind, uint64_t hash, const char *text)
-{
-	size_t size = strlen(kind) + strlen(text) + 24;
-	char *key = memory_alloc(size);
-	snprintf(key, size, "%s %016llx %s", kind, (unsigned long long)hash, text);
-	return key;
-}
-
 /* Another client's key is another key: so what identifies a client is part of it. */
 static char *
 client_key(const struct api_request *request, const char *key, const char *topic)
 {
 	static const char *const names[] = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "QUERY_STRING"};
-	uint64_t hash = hash_text(HASH_BEGIN, topic, strlen(topic) + 1);
+	uint64_t hash = visit_hash(VISIT_HASH_BEGIN, topic, strlen(topic) + 1);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const char *value = param(request, names[i]);
-		hash = hash_text(hash, value ? value : "", value ? strlen(value) + 1 : 1);
+		hash = visit_hash(hash, value ? value : "", value ? strlen(value) + 1 : 1);
 	}
-	return format_key("key", hash, key);
+	return visit_key("key", hash, key);
 }
 
 static void
 set_keys(const struct api_request *request, struct visit *visit, const char *topic)
 {
 	const char *id = param(request, "REQUEST_ID"), *key = param(request, "HTTP_IDEMPOTENCY_KEY");
-	uint64_t hash = hash_text(HASH_BEGIN, visit->event, strlen(visit->event) + 1);
 	if (id && *id)
-		visit->keys[0] = (struct visit_key){format_key("request", 0, id), VISIT_MARK_MS};
-	if (key && *key)
-		visit->keys[1] = (struct visit_key){client_key(request, key, topic), KEY_MS};
-	visit->digest = format_key("event", hash_text(hash, request->body, request->len), "");
+		visit->keys[0] = (struct visit_key){visit_key("request", 0, id), VISIT_MARK_MS};
+	if (key && *key) {
+		visit->keys[1] = (struct visit_key){client_key(request, key, topic), VISIT_KEY_MS};
+		visit->keys[2] =
+			(struct visit_key){visit_event_key(topic, key), 0}; /* sent by a socket before */
+	}
+	visit->digest = visit_digest(visit->event, visit->body);
 }
 
 /* --- reading --- */
@@ -218,7 +198,7 @@ read_event(const struct api_request *request, struct visit *visit, const struct 
 	if (!is_json(param(request, "CONTENT_TYPE")))
 		return refuse(request, out, "415 Unsupported Media Type", "the body must be application/json"),
 		       false;
-	if (key && (strlen(key) > KEY_MAX || !json_is_utf8(key, strlen(key))))
+	if (key && (strlen(key) > VISIT_KEY_MAX || !json_is_utf8(key, strlen(key))))
 		return refuse(request, out, "400 Bad Request", "the Idempotency-Key is too long, or no text"),
 		       false;
 	if (!json_parse(request->body, request->len, &visit->body, &error) ||

@@ -55,13 +55,24 @@ answers_send(struct answer *answers)
 	}
 }
 
-static void
-answer_add_unit(struct answer *answer, const struct delivery *delivery)
+static struct phoenix_client
+client_of(const struct token_key *key, const struct delivery *delivery)
 {
-	const struct socket *socket = delivery->socket;
+	const struct store_socket *socket = &delivery->socket->row;
+	return (struct phoenix_client){
+		.format = (int)socket->format,
+		.own = delivery->record->row.socket == socket->id,
+		.wants = delivery->wants,
+		.key = key,
+	};
+}
+
+static void
+answer_add_unit(struct answer *answer, const struct token_key *key, const struct delivery *delivery)
+{
 	const struct store_record *row = &delivery->record->row;
-	int count = phoenix_commit(&answer->body, (int)socket->row.format, delivery->record,
-	                           row->socket == socket->row.id);
+	const struct phoenix_client to = client_of(key, delivery);
+	int count = phoenix_commit(&answer->body, &to, delivery->record);
 	if (answer->order.len)
 		buffer_add(&answer->order, ", ", 2);
 	struct events_order order = {
@@ -77,8 +88,7 @@ answer_add_unit(struct answer *answer, const struct delivery *delivery)
 
 struct group {
 	struct link *link;
-	int format;
-	bool own;
+	struct phoenix_client to;
 	struct link_target *targets;
 	uint32_t count;
 	size_t room;
@@ -90,25 +100,26 @@ struct groups {
 };
 
 static struct group *
-group_for(struct groups *groups, struct link *link, int format, bool own)
+group_for(struct groups *groups, struct link *link, const struct phoenix_client *to)
 {
 	for (size_t i = 0; i < groups->count; i++) {
 		struct group *group = &groups->at[i];
-		if (group->link == link && group->format == format && group->own == own)
+		if (group->link == link && group->to.format == to->format && group->to.own == to->own &&
+		    group->to.wants == to->wants)
 			return group;
 	}
 	groups->at = memory_grow(groups->at, groups->count, &groups->room, sizeof(*groups->at));
-	groups->at[groups->count] = (struct group){.link = link, .format = format, .own = own};
+	groups->at[groups->count] = (struct group){.link = link, .to = *to};
 	return &groups->at[groups->count++];
 }
 
 static void
-group_add(struct groups *groups, const struct delivery *delivery)
+group_add(struct groups *groups, const struct token_key *key, const struct delivery *delivery)
 {
 	const struct socket *socket = delivery->socket;
 	const struct store_record *row = &delivery->record->row;
-	struct group *group =
-		group_for(groups, socket->link, (int)socket->row.format, row->socket == socket->row.id);
+	const struct phoenix_client to = client_of(key, delivery);
+	struct group *group = group_for(groups, socket->link, &to);
 	group->targets = memory_grow(group->targets, group->count, &group->room, sizeof(*group->targets));
 	group->targets[group->count++] = (struct link_target){
 		.handle = socket->handle,
@@ -120,11 +131,11 @@ group_add(struct groups *groups, const struct delivery *delivery)
 static enum link_opcode
 group_encode(const struct group *group, const struct record *record, struct buffer *body)
 {
-	if (group->format == EVENT_STREAM_FORMAT) {
-		event_stream_commit(body, record, group->own);
+	if (group->to.format == EVENT_STREAM_FORMAT) {
+		event_stream_commit(body, record, group->to.own);
 		return LINK_BYTES;
 	}
-	phoenix_commit(body, group->format, record, group->own);
+	phoenix_commit(body, &group->to, record);
 	return LINK_EVENTS;
 }
 
@@ -146,13 +157,16 @@ groups_send(struct groups *groups, const struct record *record)
 /* --- a slow reader --- */
 
 static void
-catch_up_send(const struct catch_up *catch_up)
+catch_up_send(const struct token_key *key, const struct catch_up *catch_up)
 {
 	const struct socket *socket = catch_up->socket;
 	struct buffer body = {0};
 	struct link_target target = {socket->handle, (uint64_t)catch_up->after, (uint64_t)catch_up->cursor};
 	bool stream = socket->row.format == EVENT_STREAM_FORMAT;
-	(stream ? event_stream_catch_up : phoenix_catch_up)(&body, catch_up);
+	if (stream)
+		event_stream_catch_up(&body, catch_up);
+	else
+		phoenix_catch_up(&body, key, catch_up);
 	link_deliver(socket->link, stream ? LINK_CATCH_UP_BYTES : LINK_CATCH_UP, &target, 1, body.at,
 	             body.len, catch_up->after + 1);
 	buffer_release(&body);
@@ -232,16 +246,16 @@ deliver_result(struct server *server, struct commit_result *result, struct answe
 			i + 1 == result->delivery_count || result->deliveries[i + 1].record != delivery->record;
 		bool answered = socket->answer != NULL;
 		if (answered)
-			answer_add_unit(socket->answer, delivery);
+			answer_add_unit(socket->answer, &server->key, delivery);
 		if (socket->link && (!answered || delivery->by_link))
-			group_add(&groups, delivery);
+			group_add(&groups, &server->key, delivery);
 		else if (!answered && !socket->ended)
 			engine_undelivered(server->engine, delivery);
 		if (last)
 			groups_send(&groups, delivery->record);
 	}
 	for (size_t i = 0; i < result->catch_up_count; i++)
-		catch_up_send(result->catch_ups[i]);
+		catch_up_send(&server->key, result->catch_ups[i]);
 	for (size_t i = 0; i < result->woken_count; i++)
 		link_wake(result->woken[i].link, result->woken[i].handle);
 	end_answers(server, result, answers);

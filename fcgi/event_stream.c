@@ -185,7 +185,7 @@ void
 event_stream_catch_up(struct buffer *out, const struct catch_up *catch_up)
 {
 	for (size_t i = 0; i < catch_up->events.count; i++)
-		add_events(out, catch_up->events.at[i], false);
+		add_events(out, catch_up->events.at[i].record, false);
 	for (size_t i = 0; i < catch_up->states.count; i++)
-		event_stream_commit(out, catch_up->states.at[i], false);
+		event_stream_commit(out, catch_up->states.at[i].record, false);
 }

@@ -327,7 +327,9 @@ deliver(struct seance_test *test, const struct delivery *delivery)
 	struct buffer body = {0};
 	if (!client || client->closed || row->number <= client->position)
 		return;
-	phoenix_commit(&body, 0, delivery->record, row->socket == delivery->socket->row.id);
+	const struct phoenix_client to = {.own = row->socket == delivery->socket->row.id,
+	                                  .wants = delivery->wants};
+	phoenix_commit(&body, &to, delivery->record);
 	client->position = row->number;
 	take_frames(client, &body);
 	buffer_release(&body);

@@ -16,6 +16,7 @@
 #include "memory.h"
 #include "origin.h"
 #include "phoenix.h"
+#include "resume.h"
 #include "server.h"
 #include "url.h"
 #include "websocket_events.h"
@@ -391,6 +392,7 @@ go_on(struct server *server, struct batch *batch)
 	} else {
 		struct message *message = message_new(batch->socket);
 		if (parse(batch, frame, len, message)) {
+			resume_read(&server->key, message);
 			take(server, batch, message);
 			return;
 		}

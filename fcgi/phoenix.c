@@ -7,6 +7,8 @@
 #include "call.h"
 #include "json.h"
 #include "memory.h"
+#include "resume.h"
+#include "since.h"
 #include "websocket_events.h"
 
 /* --- names --- */
@@ -182,16 +184,45 @@ phoenix_close(struct buffer *out, int code, const char *reason)
 
 /* --- a commit's frames --- */
 
-static int
-add_event(struct buffer *out, int format, const struct record *record, const char *join_ref,
-          json_object *entry)
+/* A row that one client is told. */
+struct telling {
+	struct buffer *out;
+	const struct phoenix_client *to;
+	const struct record *record;
+	const char *join_ref;
+	int count; /* of frames */
+};
+
+static struct frame
+open_frame(struct telling *telling, const char *event)
+{
+	telling->count++;
+	return frame_begin(telling->out, telling->to->format, telling->join_ref, "null",
+	                   telling->record->topic, event);
+}
+
+static void
+reply(struct telling *telling, const char *status, json_object *response)
+{
+	telling->count++;
+	frame_reply(telling->out, telling->to->format, telling->join_ref, telling->record->row.ref,
+	            telling->record->topic, status, response);
+}
+
+static bool
+is_presence(const struct record *record)
+{
+	return record->row.kind == STORE_PRESENCE || record->row.kind == STORE_PRESENCE_STATE;
+}
+
+static void
+add_event(struct telling *telling, json_object *entry)
 {
 	const char *name = json_object_get_string(json_object_array_get_idx(entry, 1));
 	json_object *detail = json_object_array_get_idx(entry, 2);
-	bool presence = record->row.kind == STORE_PRESENCE || record->row.kind == STORE_PRESENCE_STATE;
-	bool plain = presence || format & PHOENIX_LIVE_STATE;
-	struct frame frame =
-		frame_begin(out, format, join_ref, "null", record->topic, plain ? name : seance.event);
+	struct buffer *out = telling->out;
+	bool plain = is_presence(telling->record) || telling->to->format & PHOENIX_LIVE_STATE;
+	struct frame frame = open_frame(telling, plain ? name : seance.event);
 	if (plain) {
 		add_value(out, detail);
 	} else { /* what both JS clients read */
@@ -206,7 +237,6 @@ add_event(struct buffer *out, int format, const struct record *record, const cha
 		buffer_add_char(out, '}');
 	}
 	frame_end(&frame);
-	return 1;
 }
 
 static bool
@@ -215,107 +245,124 @@ is_for(const char *to, bool own)
 	return strcmp(to, CALL_TO_ALL) == 0 || strcmp(to, own ? CALL_TO_SENDER : CALL_TO_OTHERS) == 0;
 }
 
-static int
-add_events(struct buffer *out, int format, const struct record *record, const char *join_ref, bool own)
+/* events: borrowed; NULL: none. */
+static void
+add_events(struct telling *telling, json_object *events, bool own)
 {
-	json_object *events = json_read(record->row.events);
-	int count = 0;
 	size_t len = events ? json_object_array_length(events) : 0;
 	for (size_t i = 0; i < len; i++) {
 		json_object *entry = json_object_array_get_idx(events, i);
-		const char *to = json_object_get_string(json_object_array_get_idx(entry, 0));
-		if (is_for(to, own))
-			count += add_event(out, format, record, join_ref, entry);
+		if (is_for(json_object_get_string(json_object_array_get_idx(entry, 0)), own))
+			add_event(telling, entry);
 	}
-	json_object_put(events);
-	return count;
 }
 
-static int
-add_patch(struct buffer *out, int format, const struct record *record, const char *join_ref)
+static void
+add_events_of_row(struct telling *telling, bool own)
 {
-	const struct vocabulary *words = vocabulary_of(format);
-	struct frame frame = frame_begin(out, format, join_ref, "null", record->topic, words->patch);
-	buffer_add_text(out, "{\"");
-	buffer_add_text(out, words->operations);
-	buffer_add_text(out, "\":");
-	buffer_add_text(out, record->row.told         ? record->row.told
-	                     : record->row.operations ? record->row.operations
-	                                              : "[]");
+	json_object *events = json_read(telling->record->row.events);
+	add_events(telling, events, own);
+	json_object_put(events);
+}
+
+/* "version", and where to come back to, if the client wants to know; behind another member. */
+static void
+add_place(struct telling *telling, int64_t version, int64_t revision)
+{
+	struct buffer *out = telling->out;
 	buffer_add_text(out, ",\"version\":");
-	buffer_add_number(out, record->row.version);
+	buffer_add_number(out, version);
+	char *resume = resume_text(telling->to, telling->record, revision);
+	if (resume) {
+		buffer_add_text(out, ",\"resume\":");
+		add_string(out, resume);
+	}
+	free(resume);
 	buffer_add_char(out, '}');
+}
+
+static void
+add_patch(struct telling *telling, const char *operations, int64_t version, int64_t revision)
+{
+	const struct vocabulary *words = vocabulary_of(telling->to->format);
+	struct frame frame = open_frame(telling, words->patch);
+	buffer_add_text(telling->out, "{\"");
+	buffer_add_text(telling->out, words->operations);
+	buffer_add_text(telling->out, "\":");
+	buffer_add_text(telling->out, operations);
+	add_place(telling, version, revision);
 	frame_end(&frame);
-	return 1;
 }
 
 /* The author's own message in place of a state or a patch. */
-static int
-add_built(struct buffer *out, int format, const struct record *record, const char *join_ref,
-          const char *text)
+static void
+add_built(struct telling *telling, const char *text)
 {
 	json_object *built = json_read(text);
-	const char *event = json_object_get_string(json_object_object_get(built, "event"));
-	struct frame frame = frame_begin(out, format, join_ref, "null", record->topic, event);
-	add_value(out, json_object_object_get(built, "payload"));
+	struct frame frame =
+		open_frame(telling, json_object_get_string(json_object_object_get(built, "event")));
+	add_value(telling->out, json_object_object_get(built, "payload"));
 	frame_end(&frame);
 	json_object_put(built);
-	return 1;
 }
 
-static int
-add_state(struct buffer *out, int format, const struct record *record, const char *join_ref)
+static void
+add_state(struct telling *telling)
 {
-	const struct store_record *shown = record_shown(record);
-	const char *state = shown->state;
-	if (shown->built)
-		return add_built(out, format, record, join_ref, shown->built);
-	struct frame frame =
-		frame_begin(out, format, join_ref, "null", record->topic, vocabulary_of(format)->change);
-	buffer_add_text(out, "{\"state\":");
-	buffer_add_text(out, state ? state : "null");
-	buffer_add_text(out, ",\"version\":");
-	buffer_add_number(out, record->row.version);
-	buffer_add_char(out, '}');
+	const struct store_record *row = &telling->record->row, *shown = record_shown(telling->record);
+	if (shown->built) {
+		add_built(telling, shown->built);
+		return;
+	}
+	struct frame frame = open_frame(telling, vocabulary_of(telling->to->format)->change);
+	buffer_add_text(telling->out, "{\"state\":");
+	buffer_add_text(telling->out, shown->state ? shown->state : "null");
+	add_place(telling, row->version, row->revision);
 	frame_end(&frame);
-	return 1;
 }
 
-static int
-add_change(struct buffer *out, int format, const struct record *record, const char *join_ref)
+static void
+add_change(struct telling *telling)
 {
-	if (record->row.built || record->row.state)
-		return add_state(out, format, record, join_ref);
-	return add_patch(out, format, record, join_ref);
+	const struct store_record *row = &telling->record->row;
+	if (row->built || row->state)
+		add_state(telling);
+	else
+		add_patch(telling, since_told(row), row->version, row->revision);
 }
 
-static int
-add_error(struct buffer *out, int format, const struct record *record, const char *join_ref,
-          json_object *error)
+/* A client may have asked to be answered when its event has succeeded. */
+static void
+add_success(struct telling *telling)
 {
-	struct frame frame =
-		frame_begin(out, format, join_ref, "null", record->topic, vocabulary_of(format)->error);
+	if (telling->to->own && telling->to->wants & JOIN_REPLIES && telling->record->row.ref)
+		reply(telling, "ok", NULL);
+}
+
+static void
+add_error(struct telling *telling, json_object *error)
+{
+	int format = telling->to->format;
+	struct frame frame = open_frame(telling, vocabulary_of(format)->error);
 	if (format & PHOENIX_LIVE_STATE && !json_object_object_get(error, "type"))
 		json_object_object_add(error, "type", json_object_new_string("error"));
-	add_value(out, error);
+	add_value(telling->out, error);
 	frame_end(&frame);
-	return 1;
 }
 
-static int
-add_ending(struct buffer *out, int format, const struct record *record, const char *join_ref,
-           const char *event)
+static void
+add_ending(struct telling *telling, const char *join_ref, const char *event)
 {
-	frame_empty(out, format, join_ref, join_ref, record->topic, event);
-	return 1;
+	telling->count++;
+	frame_empty(telling->out, telling->to->format, join_ref, join_ref, telling->record->topic, event);
 }
 
-/* What the join's row says besides: see join_detail in channel/message.c. */
+/* What the join's row says besides: see join_detail in channel/stage.c. */
 struct join_detail {
 	json_object *all;  /* owned */
 	const char *close; /* join_ref of the join that was replaced; NULL: none */
-	json_object *refused, *error;
-	bool is_refused, is_error, is_crash;
+	json_object *refused, *error, *missed;
+	bool is_refused, is_error, is_crash, is_missed;
 };
 
 static struct join_detail
@@ -330,54 +377,87 @@ detail_of(const struct record *record)
 	detail.is_refused = json_object_object_get_ex(detail.all, "refused", &detail.refused);
 	detail.is_error = json_object_object_get_ex(detail.all, "error", &detail.error);
 	detail.is_crash = json_object_object_get_ex(detail.all, "crash", NULL);
+	detail.is_missed = json_object_object_get_ex(detail.all, "missed", &detail.missed);
 	return detail;
 }
 
-static int
-add_join_reply(struct buffer *out, int format, const struct record *record, const char *join_ref,
-               const struct join_detail *detail)
+/* {"resume": ...}, where the client wants to know; owned by the caller. */
+static json_object *
+join_response(const struct telling *telling)
 {
-	frame_reply(out, format, join_ref, record->row.ref, record->topic,
-	            detail->is_refused ? "error" : "ok", detail->refused);
-	return 1;
+	char *text = resume_text(telling->to, telling->record, telling->record->row.revision);
+	json_object *response = text ? json_object_new_object() : NULL;
+	if (text)
+		json_object_object_add(response, "resume", json_object_new_string(text));
+	free(text);
+	return response;
+}
+
+static void
+add_join_reply(struct telling *telling, const struct join_detail *detail)
+{
+	if (detail->is_refused) {
+		reply(telling, "error", detail->refused);
+		return;
+	}
+	bool joined = !detail->is_error && !detail->is_crash;
+	json_object *response = joined ? join_response(telling) : NULL;
+	reply(telling, "ok", response);
+	json_object_put(response);
+}
+
+/* What a client that came back has missed. */
+static void
+add_missed(struct telling *telling, json_object *missed)
+{
+	size_t len = json_object_array_length(missed);
+	for (size_t i = 0; i < len; i++) {
+		json_object *row = json_object_array_get_idx(missed, i);
+		add_events(telling, json_object_object_get(row, "events"), false);
+		add_patch(telling, json_text(json_object_object_get(row, "operations"), NULL),
+		          json_object_get_int64(json_object_object_get(row, "version")),
+		          json_object_get_int64(json_object_object_get(row, "revision")));
+	}
+}
+
+static void
+add_joined(struct telling *telling, const struct join_detail *detail)
+{
+	if (detail->is_error) {
+		add_error(telling, detail->error);
+	} else if (detail->is_crash) {
+		add_ending(telling, telling->join_ref, "phx_error");
+	} else if (!detail->is_refused) {
+		add_events_of_row(telling, true);
+		if (detail->is_missed)
+			add_missed(telling, detail->missed);
+		else
+			add_state(telling);
+	}
 }
 
 /* On version 1, which has no join_ref, the close comes first: else it would close the new join. */
-static int
-add_join(struct buffer *out, int format, const struct record *record, const char *join_ref)
+static void
+add_join(struct telling *telling)
 {
-	struct join_detail detail = detail_of(record);
-	bool close_first = format & PHOENIX_V1;
-	int count = 0;
+	struct join_detail detail = detail_of(telling->record);
+	bool close_first = telling->to->format & PHOENIX_V1;
 	if (detail.close && close_first)
-		count += add_ending(out, format, record, detail.close, "phx_close");
-	count += add_join_reply(out, format, record, join_ref, &detail);
+		add_ending(telling, detail.close, "phx_close");
+	add_join_reply(telling, &detail);
 	if (detail.close && !close_first)
-		count += add_ending(out, format, record, detail.close, "phx_close");
-	if (detail.is_error)
-		count += add_error(out, format, record, join_ref, detail.error);
-	else if (detail.is_crash)
-		count += add_ending(out, format, record, join_ref, "phx_error");
-	else if (!detail.is_refused)
-		count +=
-			add_events(out, format, record, join_ref, true) + add_state(out, format, record, join_ref);
+		add_ending(telling, detail.close, "phx_close");
+	add_joined(telling, &detail);
 	json_object_put(detail.all);
-	return count;
-}
-
-static int
-add_leave(struct buffer *out, int format, const struct record *record, const char *join_ref)
-{
-	frame_reply(out, format, join_ref, record->row.ref, record->topic, "ok", NULL);
-	return 1 + add_ending(out, format, record, join_ref, "phx_close");
 }
 
 /* Frames as they were to be sent: an array of texts. */
-static int
-add_frames(struct buffer *out, const struct record *record)
+static void
+add_frames(struct telling *telling)
 {
-	json_object *frames = json_read(record->row.detail);
+	json_object *frames = json_read(telling->record->row.detail);
 	size_t count = frames ? json_object_array_length(frames) : 0;
+	struct buffer *out = telling->out;
 	for (size_t i = 0; i < count; i++) {
 		json_object *frame = json_object_array_get_idx(frames, i);
 		size_t len = (size_t)json_object_get_string_len(frame);
@@ -385,54 +465,76 @@ add_frames(struct buffer *out, const struct record *record)
 		out->len += events_head((uint8_t *)out->at + out->len, EVENTS_TEXT, len);
 		buffer_add(out, json_object_get_string(frame), len);
 		buffer_add(out, "\r\n", PHOENIX_TAIL);
+		telling->count++;
 	}
 	json_object_put(frames);
-	return (int)count;
 }
 
-static const char *
-join_ref_for(const struct record *record, bool own)
+static struct telling
+telling_begin(struct buffer *out, const struct phoenix_client *to, const struct record *record)
 {
-	return own && record->row.join_ref ? record->row.join_ref : "null";
+	const char *join_ref = to->own ? record->row.join_ref : NULL;
+	return (struct telling){out, to, record, join_ref ? join_ref : "null", 0};
 }
 
 int
-phoenix_commit(struct buffer *out, int format, const struct record *record, bool own)
+phoenix_commit(struct buffer *out, const struct phoenix_client *to, const struct record *record)
 {
-	const char *join_ref = join_ref_for(record, own);
+	struct telling telling = telling_begin(out, to, record);
 	switch (record->row.kind) {
 	case STORE_EVENT:
-		return add_events(out, format, record, join_ref, own) +
-		       add_change(out, format, record, join_ref);
+		add_events_of_row(&telling, to->own);
+		add_change(&telling);
+		add_success(&telling);
+		break;
 	case STORE_JOIN:
-		return add_join(out, format, record, join_ref);
+		add_join(&telling);
+		break;
 	case STORE_LEAVE:
-		return add_leave(out, format, record, join_ref);
+		reply(&telling, "ok", NULL);
+		add_ending(&telling, telling.join_ref, "phx_close");
+		break;
 	case STORE_REFRESH:
-		return add_state(out, format, record, join_ref);
+		add_state(&telling);
+		break;
 	case STORE_CRASH:
-		return add_ending(out, format, record, join_ref, "phx_error");
+		add_ending(&telling, telling.join_ref, "phx_error");
+		break;
 	case STORE_PRESENCE:
 	case STORE_PRESENCE_STATE:
-		return add_events(out, format, record, join_ref, own);
+		add_events_of_row(&telling, to->own);
+		break;
 	case STORE_ANSWER:
-		return add_frames(out, record);
+		add_frames(&telling);
+		break;
 	}
-	return 0;
+	return telling.count;
 }
 
+/* The events, then the states, then what says that its own events have succeeded. */
 void
-phoenix_catch_up(struct buffer *out, const struct catch_up *catch_up)
+phoenix_catch_up(struct buffer *out, const struct token_key *key, const struct catch_up *catch_up)
 {
 	const struct store_socket *socket = &catch_up->socket->row;
-	int format = (int)socket->format;
+	struct phoenix_client to = {.format = (int)socket->format, .key = key};
 	for (size_t i = 0; i < catch_up->events.count; i++) {
-		const struct record *record = catch_up->events.at[i];
-		bool own = record->row.socket == socket->id;
-		add_events(out, format, record, join_ref_for(record, own), own);
+		const struct record *record = catch_up->events.at[i].record;
+		to.own = record->row.socket == socket->id;
+		struct telling telling = telling_begin(out, &to, record);
+		add_events_of_row(&telling, to.own);
 	}
-	for (size_t i = 0; i < catch_up->states.count; i++)
-		phoenix_commit(out, format, catch_up->states.at[i], false);
+	to.own = false;
+	for (size_t i = 0; i < catch_up->states.count; i++) {
+		to.wants = catch_up->states.at[i].wants;
+		phoenix_commit(out, &to, catch_up->states.at[i].record);
+	}
+	to.own = true;
+	for (size_t i = 0; i < catch_up->events.count; i++) {
+		const struct told *told = &catch_up->events.at[i];
+		to.wants = told->record->row.socket == socket->id ? told->wants : 0;
+		struct telling telling = telling_begin(out, &to, told->record);
+		add_success(&telling);
+	}
 }
 
 /* --- answers without a commit --- */
@@ -454,6 +556,13 @@ phoenix_outcome(struct buffer *out, int format, const struct message *message)
 	case OUTCOME_LEFT:
 		frame_reply(out, format, join_ref, message->ref, message->topic, "ok", NULL);
 		break;
+	case OUTCOME_REPEATED:
+		if (message->wants & JOIN_REPLIES)
+			frame_reply(out, format, join_ref, message->ref, message->topic, "ok", NULL);
+		break;
+	case OUTCOME_MISUSED:
+		frame_reason(out, format, join_ref, message, "the key was another event's");
+		break;
 	case OUTCOME_FAILED:
 		frame_reason(out, format, join_ref, message, "the server could not store it");
 		break;
@@ -467,7 +576,6 @@ phoenix_outcome(struct buffer *out, int format, const struct message *message)
 	case OUTCOME_DENIED:
 	case OUTCOME_FORBIDDEN:
 	case OUTCOME_CHANGED:
-	case OUTCOME_MISUSED:
 		break;
 	}
 }
@@ -582,17 +690,19 @@ has_prefix(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* seance:event with {"type", "payload"}: the newer JS client's way */
+/* seance:event with {"type", "payload"}: the newer JS client's way; "key": the same is done once */
 static void
 read_typed_event(struct message *message)
 {
-	json_object *type = NULL;
-	json_object *payload = NULL;
+	json_object *type = NULL, *payload = NULL, *key = NULL;
 	message->kind = MESSAGE_UNKNOWN;
 	if (!json_object_is_type(message->payload, json_type_object))
 		return;
 	json_object_object_get_ex(message->payload, "type", &type);
 	json_object_object_get_ex(message->payload, "payload", &payload);
+	json_object_object_get_ex(message->payload, "key", &key);
+	if (plain_text(key) && strlen(plain_text(key)) <= VISIT_KEY_MAX)
+		message->key = memory_strdup(plain_text(key));
 	if (!plain_text(type))
 		return;
 	message->kind = MESSAGE_EVENT;
@@ -602,13 +712,35 @@ read_typed_event(struct message *message)
 	message->payload = payload;
 }
 
+/* What a join asks for beside the reference's; authorize and init do not see it. */
+static void
+read_join(struct message *message)
+{
+	json_object *resume = NULL, *replies = NULL;
+	message->kind = MESSAGE_JOIN;
+	if (!json_object_is_type(message->payload, json_type_object))
+		return;
+	if (json_object_object_get_ex(message->payload, "resume", &resume) &&
+	    json_object_is_type(resume, json_type_object)) {
+		const char *at = plain_text(json_object_object_get(resume, "at"));
+		message->wants |= JOIN_RESUMES;
+		message->resume = at ? memory_strdup(at) : NULL;
+		json_object_object_del(message->payload, "resume");
+	}
+	if (json_object_object_get_ex(message->payload, "replies", &replies) &&
+	    json_object_is_type(replies, json_type_boolean)) {
+		message->wants |= json_object_get_boolean(replies) ? JOIN_REPLIES : 0;
+		json_object_object_del(message->payload, "replies");
+	}
+}
+
 static void
 read_event(int format, struct message *message, const char *event)
 {
 	const struct vocabulary *words = vocabulary_of(format);
 	message->kind = MESSAGE_UNKNOWN;
 	if (is_text(event, "phx_join"))
-		message->kind = MESSAGE_JOIN;
+		read_join(message);
 	else if (is_text(event, "phx_leave"))
 		message->kind = MESSAGE_LEAVE;
 	else if (is_text(event, words->refresh))

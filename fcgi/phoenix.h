@@ -11,6 +11,7 @@
 
 #include "buffer.h"
 #include "engine.h"
+#include "token.h"
 
 /* What is spoken on a socket: bits. */
 enum phoenix_format {
@@ -34,16 +35,23 @@ enum phoenix_format {
 bool phoenix_parse(int format, bool binary, const char *bytes, size_t len, struct message *message,
                    struct buffer *reply, const char **why);
 
+/* Whom a commit is told. */
+struct phoenix_client {
+	int format;
+	bool own;  /* its socket is the cause: it gets replies and its join_ref, the others null */
+	int wants; /* enum join_wants, of its join */
+	const struct token_key *key; /* for what it may come back with to private state; NULL: it cannot */
+};
+
 /*
  * phoenix_commit - the frames that a commit means for a socket
  *
- * own       Is the socket its cause?  It gets replies and its join_ref, the others null.
  * Returns   how many frames were appended.
  */
-int phoenix_commit(struct buffer *out, int format, const struct record *record, bool own);
+int phoenix_commit(struct buffer *out, const struct phoenix_client *to, const struct record *record);
 
-/* phoenix_catch_up - the frames of a catch-up for its socket */
-void phoenix_catch_up(struct buffer *out, const struct catch_up *catch_up);
+/* phoenix_catch_up - the frames of a catch-up for its socket; key as in struct phoenix_client */
+void phoenix_catch_up(struct buffer *out, const struct token_key *key, const struct catch_up *catch_up);
 
 /* phoenix_outcome - the frames that answer a message which led to no commit; none for some outcomes */
 void phoenix_outcome(struct buffer *out, int format, const struct message *message);

@@ -14,6 +14,7 @@
 #include "log.h"
 #include "open.h"
 #include "phoenix.h"
+#include "resume.h"
 #include "server.h"
 #include "websocket_events.h"
 
@@ -81,7 +82,7 @@ submit(struct server *server, struct message *message, int64_t position)
 
 /* Returns NULL after the socket was told that it can't go on. */
 static struct message *
-read_message(struct loop_request *request, struct socket *socket)
+read_message(const struct server *server, struct loop_request *request, struct socket *socket)
 {
 	struct events_event event;
 	struct message *message = message_new(socket);
@@ -89,6 +90,7 @@ read_message(struct loop_request *request, struct socket *socket)
 	if (body_event(request, &event) &&
 	    phoenix_parse((int)socket->row.format, event.type == EVENTS_BINARY, (const char *)event.data,
 	                  event.len, message, &message->reply, &why)) {
+		resume_read(&server->key, message);
 		message->request = request;
 		return message;
 	}
@@ -108,7 +110,7 @@ message_request(struct server *server, struct loop_request *request, const char 
 		close_socket(request, 1013, "unknown socket");
 		return;
 	}
-	struct message *message = read_message(request, socket);
+	struct message *message = read_message(server, request, socket);
 	if (!message)
 		return;
 	message->number = number;

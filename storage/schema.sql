@@ -9,7 +9,7 @@
 -- All *_ms are Unix time in milliseconds.  NULL in a number means: none.
 
 PRAGMA application_id = 1399153006;  -- "Sean"
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 
 CREATE TABLE instances (
 	id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: the log names it
@@ -75,7 +75,8 @@ CREATE TABLE joins (
 	join_ref TEXT,
 	assigns  TEXT,                 -- the join's own; NULL: empty
 	state_key         TEXT,        -- the members of its assigns that show state ...
-	state_version_key TEXT         -- ... and version (see joined in views.sql); NULL: "state", "version"
+	state_version_key TEXT,        -- ... and version (see joined in views.sql); NULL: "state", "version"
+	wants    INTEGER NOT NULL DEFAULT 0  -- bits: 1 it may resume, 2 replies, 4 private
 );
 
 CREATE INDEX joins_socket ON joins (socket);

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define APPLICATION_ID   1399153006 /* "Sean", as in schema.sql */
-#define SCHEMA_VERSION   3          /* as in schema.sql */
+#define SCHEMA_VERSION   4          /* as in schema.sql */
 #define BUSY_MS          2000
 #define BUSY_TICK_MS     5
 #define LONG_STATE_BYTES 16384 /* over that it is kept apart, see schema.sql */
@@ -37,7 +37,8 @@
 #define TIMER     "number, id, instance, kind, due_ms, payload"
 #define ANSWER    "key, digest, answer, until_ms"
 #define PRESENCE  "number, instance, \"join\", key, meta"
-#define JOIN      "number, ended, socket, instance, topic, join_ref, assigns, state_key, state_version_key"
+#define JOIN \
+	"number, ended, socket, instance, topic, join_ref, assigns, state_key, state_version_key, wants"
 
 enum statement {
 	BEGIN,
@@ -146,7 +147,7 @@ static const char *const statement_sql[STATEMENTS] = {
 	[SOCKET_DELETE] = "DELETE FROM sockets WHERE id = ?",
 	[SOCKET_SCAN] = "SELECT " SOCKET " FROM sockets ORDER BY id",
 
-	[JOIN_ADD] = "INSERT INTO joins (" JOIN ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[JOIN_ADD] = "INSERT INTO joins (" JOIN ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[JOIN_ASSIGNS] = "UPDATE joins SET assigns = ?2 WHERE number = ?1",
 	[JOIN_END] = "UPDATE joins SET ended = ?2 WHERE number = ?1 AND ended IS NULL",
 	[JOIN_DELETE] = "DELETE FROM joins WHERE socket = ?",
@@ -274,6 +275,8 @@ static const char *const migrations[SCHEMA_VERSION] = {
 		  "CREATE INDEX answers_until ON answers (until_ms);"
 		  "ALTER TABLE instances ADD COLUMN schema INTEGER NOT NULL DEFAULT 0;"
 		  "PRAGMA user_version = 3;",
+	[3] = "ALTER TABLE joins ADD COLUMN wants INTEGER NOT NULL DEFAULT 0;"
+		  "PRAGMA user_version = 4;",
 };
 
 struct sqlite {
@@ -552,6 +555,7 @@ take_join(struct columns *columns)
 	join.assigns = take_text(columns);
 	join.state_key = take_text(columns);
 	join.state_version_key = take_text(columns);
+	join.wants = take_number(columns);
 	return join;
 }
 
@@ -1111,6 +1115,7 @@ sqlite_join_add(struct store *store, const struct store_join *join)
 	put_text(&call, join->assigns);
 	put_text(&call, join->state_key);
 	put_text(&call, join->state_version_key);
+	put_number(&call, join->wants);
 	return run(&call);
 }
 

@@ -44,7 +44,7 @@ enum store_kind {
 	STORE_CRASH,          /* a callback crashed: its join has ended */
 	STORE_PRESENCE,       /* somebody has come or gone; told to all that are joined */
 	STORE_PRESENCE_STATE, /* who is there; told to the cause alone */
-	STORE_ANSWER,         /* an answer that nothing was done for, kept for a socket that will ask for it */
+	STORE_ANSWER, /* an answer that nothing was done for, kept for a socket that will ask for it */
 };
 
 /* A row of the log: one commit. */
@@ -100,6 +100,7 @@ struct store_join {
 	int64_t instance;
 	const char *topic; /* plain text */
 	const char *join_ref;
+	int64_t wants;                 /* a number of the caller's */
 	const char *assigns;           /* an object; NULL: an empty one */
 	const char *state_key;         /* plain text: where assigns show the state; NULL: "state" */
 	const char *state_version_key; /* ... and its version; NULL: "version" */

@@ -607,8 +607,10 @@ unit_of(const struct delivery *delivery, int *frames)
 	struct unit *unit = memory_zeroed(1, sizeof(*unit));
 	unit->after = delivery->after;
 	unit->cursor = row->number;
-	int count = phoenix_commit(&unit->body, (int)socket->row.format, delivery->record,
-	                           row->socket == socket->row.id);
+	const struct phoenix_client to = {.format = (int)socket->row.format,
+	                                  .own = row->socket == socket->row.id,
+	                                  .wants = delivery->wants};
+	int count = phoenix_commit(&unit->body, &to, delivery->record);
 	if (frames)
 		*frames = count;
 	return unit;
@@ -668,7 +670,7 @@ world_deliver(struct engine *engine, struct commit_result *result, const struct 
 		unit->after = catch_up->after;
 		unit->cursor = catch_up->cursor;
 		unit->catch_up = true;
-		phoenix_catch_up(&unit->body, catch_up);
+		phoenix_catch_up(&unit->body, NULL, catch_up);
 		if (!ways->link(ways->context, catch_up->socket, unit))
 			unit_free(unit);
 	}

@@ -444,7 +444,8 @@ test_commits(void)
 	struct buffer out = {0};
 	for (size_t i = 0; i < sizeof(goldens) / sizeof(goldens[0]); i++) {
 		struct record record = {.row = goldens[i].row, .topic = (char *)(uintptr_t) "t:a", .users = 1};
-		int count = phoenix_commit(&out, goldens[i].format, &record, goldens[i].own);
+		const struct phoenix_client to = {.format = goldens[i].format, .own = goldens[i].own};
+		int count = phoenix_commit(&out, &to, &record);
 		wrote(&out, count, goldens[i].frames, goldens[i].name);
 	}
 	struct record carrier = {.row = {.kind = STORE_JOIN, .state = "{\"big\":1}"}, .users = 1};
@@ -452,11 +453,12 @@ test_commits(void)
 	                        .topic = (char *)(uintptr_t) "t",
 	                        .state_of = &carrier,
 	                        .users = 1};
-	int count = phoenix_commit(&out, V2, &record, true);
+	const struct phoenix_client own = {.format = V2, .own = true}, other = {.format = V2};
+	int count = phoenix_commit(&out, &own, &record);
 	wrote(&out, count, "[[\"1\",null,\"t\",\"seance:change\",{\"state\":{\"big\":1},\"version\":2}]]",
 	      "a state that stands in another row");
 	struct record odd = {.row = EVENT_ROW, .topic = (char *)(uintptr_t) "\xc3\xa9\"\\/\x01", .users = 1};
-	count = phoenix_commit(&out, V2, &odd, false);
+	count = phoenix_commit(&out, &other, &odd);
 	wrote(&out, count,
 	      "[[null,null,\"\xc3\xa9\\\"\\\\/\\u0001\",\"seance:patch\",{\"operations\":" OPS
 	      ",\"version\":3}]]",

@@ -259,6 +259,7 @@ check_every_column(struct store *store)
 	                           .instance = 12,
 	                           .topic = "t",
 	                           .join_ref = "j",
+	                           .wants = 5,
 	                           .assigns = "{}",
 	                           .state_key = "s",
 	                           .state_version_key = "v"};
@@ -276,8 +277,8 @@ check_every_column(struct store *store)
 	           "record 2 0 1 0 0 3 0 0 0 - - - - - - -\n"
 	           "instance 1 1 9223372036854775807 3 4 5 6 7 'todos:\xc3\xa4' '{\"a\":\"\xe2\x82\xac\"}'\n"
 	           "socket 1 2 1700000000001 't'\"' '::1' '{}'\n"
-	           "join 9 10 11 12 't' - - - -\n"
-	           "join 10 0 11 12 't' 'j' '{}' 's' 'v'\n"
+	           "join 9 10 11 12 't' - - - - 0\n"
+	           "join 10 0 11 12 't' 'j' '{}' 's' 'v' 5\n"
 	           "written 8\nlast 2\n"),
 	   "%s: every column comes back as it was given", backend);
 }
@@ -408,7 +409,7 @@ check_sockets(struct store *store)
 	       store_join_end(store, 2, 6) == STORE_NONE && committed(store) && joins_are(store, " 1 2 3 4"),
 	   "%s: a join ends once and is kept", backend);
 	ok(began(store) && store_join_assigns(store, 3, "{\"n\":1}") == STORE_OK && committed(store) &&
-	       dump_has(store, "join 3 0 1 1 'todos:1' '3' '{\"n\":1}' - -\n"),
+	       dump_has(store, "join 3 0 1 1 'todos:1' '3' '{\"n\":1}' - - 0\n"),
 	   "%s: a join's assigns", backend);
 	ok(began(store) && store_socket_delete(store, 2) == STORE_OK && committed(store) &&
 	       joins_are(store, " 1 3"),

@@ -87,6 +87,7 @@ dump_join(void *context, const struct store_join *join)
 	dump_text(out, join->assigns);
 	dump_text(out, join->state_key);
 	dump_text(out, join->state_version_key);
+	fprintf(out, " %lld", (long long)join->wants);
 	fputc('\n', out);
 	return true;
 }
