@@ -60,8 +60,8 @@ function sendLine(raw, text) {
   else raw.text(text);
 }
 
-/* What a client would hold: two states a topic, one by the expected frames, one by those that came. */
-class Tracker {
+/* Tracker - what a client would hold: two states a topic, one by the expected frames, one by those that came. */
+export class Tracker {
   states = new Map();
 
   check(expected, item, what) {
