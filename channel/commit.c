@@ -61,7 +61,7 @@ static void
 deliver_to_joined(struct engine *engine, struct commit_result *result, struct record *record,
                   struct instance *instance)
 {
-	watch_fire(engine, instance->row.id, record->row.revision);
+	watch_fire(engine, instance, record->row.revision);
 	for (struct join *join = instance->joins; join; join = join->next_of_instance)
 		if (!join->ended && join->number < record->row.number)
 			deliver_next(engine, result, record, join->socket, join->wants);

@@ -431,9 +431,9 @@ bool visit_was_answered(struct engine *engine, struct message *message);
 enum store_status visit_write(struct engine *engine, const struct staged *staged);
 
 /* --- watch.c --- */
-void watch_name(char name[WATCH_NAME_BYTES], int64_t instance);
+void watch_name(char name[WATCH_NAME_BYTES], const struct instance *instance);
 /* watch_fire - an instance has come to a revision, a polled socket to a commit */
-void watch_fire(struct engine *engine, int64_t instance, int64_t revision);
+void watch_fire(struct engine *engine, const struct instance *instance, int64_t revision);
 void watch_fire_socket(struct engine *engine, const struct socket *socket, int64_t number);
 /* watch_waits - does anybody wait for what comes for a polled socket? */
 bool watch_waits(struct engine *engine, const struct socket *socket);

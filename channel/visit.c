@@ -171,7 +171,7 @@ answer_since(struct engine *engine, struct message *message, const struct instan
 		add_patches(&out, &since);
 		end_answer(visit, &out);
 		visit->is_newest = since.count == 0;
-		watch_name(visit->watch, instance->row.id);
+		watch_name(visit->watch, instance);
 	}
 	since_release(&since);
 	return reaches;

@@ -20,7 +20,7 @@
 #define VISIT_KEY_MS  (24L * 3600000L)
 #define VISIT_KEYS \
 	3 /* that an answer is looked for under: what nginx sends again, the client's, an event's */
-#define WATCH_NAME_BYTES 32 /* of what engine_wait takes, with its NUL */
+#define WATCH_NAME_BYTES 48 /* of what engine_wait takes, with its NUL */
 
 /* A key under which the answer is kept, so that the request is not done twice. */
 struct visit_key {

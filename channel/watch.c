@@ -16,9 +16,10 @@ struct watch {
 };
 
 void
-watch_name(char name[WATCH_NAME_BYTES], int64_t instance)
+watch_name(char name[WATCH_NAME_BYTES], const struct instance *instance)
 {
-	snprintf(name, WATCH_NAME_BYTES, "I%lld", (long long)instance);
+	snprintf(name, WATCH_NAME_BYTES, "I%lld-%lld", (long long)instance->row.id,
+	         (long long)instance->row.epoch);
 }
 
 void
@@ -108,7 +109,7 @@ fire(struct engine *engine, const char *name, int64_t position)
 }
 
 void
-watch_fire(struct engine *engine, int64_t instance, int64_t revision)
+watch_fire(struct engine *engine, const struct instance *instance, int64_t revision)
 {
 	char name[WATCH_NAME_BYTES];
 	watch_name(name, instance);
@@ -133,12 +134,23 @@ watch_waits(struct engine *engine, const struct socket *socket)
 	return engine->watches && table_find_text(engine->watches_by_name, name);
 }
 
+/* The instance of a name, in the history that was meant; or NULL. */
+static const struct instance *
+instance_of(struct engine *engine, const char *name)
+{
+	char own[WATCH_NAME_BYTES] = "";
+	const struct instance *instance =
+		*name == 'I' ? instance_by_id(engine, strtoll(name + 1, NULL, 10)) : NULL;
+	if (instance)
+		watch_name(own, instance);
+	return strcmp(name, own) == 0 ? instance : NULL;
+}
+
 /* Where it stands; what is not there (any more), or not known, is to be asked for again. */
 static int64_t
 present_position(struct engine *engine, const char *name)
 {
-	const struct instance *instance =
-		*name == 'I' ? instance_by_id(engine, strtoll(name + 1, NULL, 10)) : NULL;
+	const struct instance *instance = instance_of(engine, name);
 	const struct socket *socket = socket_of(engine, name);
 	if (instance)
 		return instance->row.revision;

@@ -3,19 +3,20 @@
 -- Look into it while the program runs:
 --   sqlite3 -readonly run/seance.db 'select topic, version, state from channels'
 -- but never copy the file alone: what was committed last is in the -wal file beside it
--- (sqlite3 run/seance.db '.backup copy.db' copies all of it).
+-- (sqlite3 run/seance.db '.backup copy.db' copies all of it).  The -witness file tells whether the database
+-- knows all that was handed out of it; if not, because a backup was put back, a new generation begins.
 --
 -- A change here raises user_version and adds a step to `migrations` in sqlite.c; the views are in views.sql.
 -- All *_ms are Unix time in milliseconds.  NULL in a number means: none.
 
 PRAGMA application_id = 1399153006;  -- "Sean"
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;
 
 CREATE TABLE instances (
 	id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: the log names it
 	topic          TEXT NOT NULL,
 	shared         INTEGER NOT NULL,  -- 1: one for the topic, 0: one for a join
-	epoch          INTEGER NOT NULL,
+	epoch          INTEGER NOT NULL,  -- less the generation, a mark, which all are shown with: see views.sql
 	revision       INTEGER NOT NULL,
 	version        INTEGER NOT NULL,
 	last_commit    INTEGER,           -- the newest row in log; log.previous leads on from there

@@ -10,6 +10,7 @@
 
 #include "schema_sql.h"
 #include "store_backend.h"
+#include "witness.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -22,7 +23,7 @@
 #include <unistd.h>
 
 #define APPLICATION_ID   1399153006 /* "Sean", as in schema.sql */
-#define SCHEMA_VERSION   4          /* as in schema.sql */
+#define SCHEMA_VERSION   5          /* as in schema.sql */
 #define BUSY_MS          2000
 #define BUSY_TICK_MS     5
 #define LONG_STATE_BYTES 16384 /* over that it is kept apart, see schema.sql */
@@ -30,8 +31,11 @@
 #define RECORD                                                                                      \
 	"number, previous, instance, revision, version, kind, socket, message, time_ms, ref, join_ref," \
 	" event, operations, events, state, detail, told, built"
-#define INSTANCE \
-	"id, topic, shared, revision, version, last_commit, state_revision, state_version, epoch, schema"
+#define GENERATION "(SELECT value FROM marks WHERE name = 'generation')"
+#define EPOCH_BITS "0x1fffffffffffff" /* exact in JavaScript */
+#define INSTANCE                                                                        \
+	"id, topic, shared, revision, version, last_commit, state_revision, state_version," \
+	" (epoch + " GENERATION ") & " EPOCH_BITS ", schema"
 #define SOCKET    "id, token, address, format, assigns, connected_ms"
 #define BROADCAST "b.id, b.topic, b.payload, b.hops, b.time_ms"
 #define TIMER     "number, id, instance, kind, due_ms, payload"
@@ -118,10 +122,11 @@ static const char *const statement_sql[STATEMENTS] = {
 	[LOG_GET] = "SELECT " RECORD " FROM log WHERE number = ?",
 	[LOG_PRUNE] = "DELETE FROM log WHERE number <= ?",
 
-	[INSTANCE_ADD] = "INSERT INTO instances (topic, shared, revision, version, last_commit,"
-					 " state_revision, state_version, epoch, schema, state, updated_ms)"
-					 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
-					 " (SELECT time_ms FROM log WHERE number = ?5))",
+	[INSTANCE_ADD] =
+		"INSERT INTO instances (topic, shared, revision, version, last_commit,"
+		" state_revision, state_version, epoch, schema, state, updated_ms)"
+		" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (?8 - " GENERATION ") & " EPOCH_BITS ", ?9, ?10,"
+		" (SELECT time_ms FROM log WHERE number = ?5))",
 	[INSTANCE_PUT] = "UPDATE instances SET revision = ?2, version = ?3, last_commit = ?4,"
 					 " updated_ms = ifnull((SELECT time_ms FROM log WHERE number = ?4), updated_ms)"
 					 " WHERE id = ?1",
@@ -277,14 +282,17 @@ static const char *const migrations[SCHEMA_VERSION] = {
 		  "PRAGMA user_version = 3;",
 	[3] = "ALTER TABLE joins ADD COLUMN wants INTEGER NOT NULL DEFAULT 0;"
 		  "PRAGMA user_version = 4;",
+	[4] = "PRAGMA user_version = 5;", /* the views show epochs with the generation added */
 };
 
 struct sqlite {
 	struct store store;
 	sqlite3 *connection;
 	sqlite3_stmt *statements[STATEMENTS];
+	struct witness *witness;
 	int64_t version_seen;  /* data_version as of the last commit */
 	int64_t version_begun; /* as of the open transaction */
+	int64_t appended;      /* number of the newest row of its own */
 };
 
 static struct sqlite *
@@ -749,6 +757,7 @@ sqlite_begin(struct store *store, bool *foreign)
 	struct sqlite *db = sqlite_of(store);
 	enum store_status status = run_plain(db, BEGIN);
 
+	db->appended = 0;
 	if (status != STORE_OK)
 		return status;
 	status = data_version(db, &db->version_begun);
@@ -765,9 +774,11 @@ sqlite_commit(struct store *store)
 	struct sqlite *db = sqlite_of(store);
 	enum store_status status = run_plain(db, COMMIT);
 
-	if (status == STORE_OK)
-		db->version_seen = db->version_begun;
-	return status;
+	if (status != STORE_OK)
+		return status;
+	db->version_seen = db->version_begun;
+	witness_raise(db->witness, db->appended);
+	return STORE_OK;
 }
 
 static bool
@@ -784,7 +795,9 @@ sqlite_changed(struct store *store)
 static enum store_status
 sqlite_append(struct store *store, struct store_record *record)
 {
-	struct call call = call_of(sqlite_of(store), LOG_APPEND);
+	struct sqlite *db = sqlite_of(store);
+	struct call call = call_of(db, LOG_APPEND);
+	enum store_status status;
 
 	put_reference(&call, record->previous);
 	put_number(&call, record->instance);
@@ -803,7 +816,10 @@ sqlite_append(struct store *store, struct store_record *record)
 	put_text(&call, record->detail);
 	put_text(&call, record->told);
 	put_text(&call, record->built);
-	return run_insert(&call, &record->number);
+	status = run_insert(&call, &record->number);
+	if (status == STORE_OK)
+		db->appended = record->number;
+	return status;
 }
 
 /* Oldest and newest number; 0 when there is no row. */
@@ -1444,6 +1460,7 @@ sqlite_close(struct store *store)
 	for (int i = 0; i < STATEMENTS; i++)
 		sqlite3_finalize(db->statements[i]);
 	sqlite3_close(db->connection);
+	witness_close(db->witness);
 	free(db);
 }
 
@@ -1695,6 +1712,72 @@ prepare_statements(struct sqlite *db)
 	return true;
 }
 
+/* --- its history --- */
+
+static bool
+where_it_is(struct sqlite *db, int64_t *generation, int64_t *commit)
+{
+	return ask(db, "SELECT ifnull(" GENERATION ", 0)", generation) &&
+	       ask(db, "SELECT ifnull(max(number), 0) FROM log", commit);
+}
+
+static bool
+agrees(struct sqlite *db, bool *result)
+{
+	const struct witness_page seen = witness_look(db->witness);
+	int64_t generation, commit;
+
+	if (!where_it_is(db, &generation, &commit))
+		return false;
+	*result = witness_agrees(db->witness, &seen, generation, commit);
+	return true;
+}
+
+/*
+ * Every epoch becomes another, since the generation is part of it.  Sockets are none of the present clients': under
+ * tokens that nobody knows they end as those whose clients have gone.  (Without a generation it was an older program's,
+ * which goes on.)
+ */
+static bool
+begin_generation(struct sqlite *db)
+{
+	int64_t generation, commit;
+
+	if (!execute(db, "UPDATE sockets SET token = hex(randomblob(16)) WHERE " GENERATION " IS NOT NULL;"
+	                 "REPLACE INTO marks (name, value)"
+	                 " VALUES ('generation', random() & " EPOCH_BITS ")") ||
+	    !where_it_is(db, &generation, &commit))
+		return false;
+	witness_begin(db->witness, generation, commit);
+	return true;
+}
+
+/* Another process may be doing the same: the second finds it done. */
+static bool
+make_agree(struct sqlite *db)
+{
+	bool done = false;
+
+	return execute(db, "BEGIN IMMEDIATE") && agrees(db, &done) && (done || begin_generation(db)) &&
+	       execute(db, "COMMIT");
+}
+
+/* If it does not know all that was handed out of it, it begins a new generation. */
+static bool
+ask_witness(struct sqlite *db, const char *path, enum store_durability durability)
+{
+	bool done = false;
+
+	db->witness = witness_open(path);
+	if (db->witness == NULL)
+		return refuse(db, "its -witness: %s", strerror(errno));
+	if (!agrees(db, &done) || (!done && !make_agree(db)))
+		return false;
+	if (durability == STORE_NORMALLY && !witness_unsafe(db->witness))
+		return refuse(db, "its -witness: %s", strerror(errno));
+	return true;
+}
+
 /* Nothing is written before it is clear that the file is ours or empty. */
 static bool
 open_file(struct sqlite *db, const char *path, enum store_durability durability)
@@ -1702,7 +1785,8 @@ open_file(struct sqlite *db, const char *path, enum store_durability durability)
 	int64_t version = 0;
 
 	return make_file(db, path) && connect_file(db, path) && look(db, &version) &&
-	       configure(db, durability) && bring_up_to_date(db, version) && prepare_statements(db) &&
+	       configure(db, durability) && bring_up_to_date(db, version) &&
+	       ask_witness(db, path, durability) && prepare_statements(db) &&
 	       data_version(db, &db->version_seen) == STORE_OK;
 }
 

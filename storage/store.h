@@ -79,7 +79,7 @@ struct store_instance {
 	int64_t last_commit;    /* number of its newest log row */
 	int64_t state_revision; /* the revision that the stored state belongs to */
 	int64_t state_version;
-	int64_t epoch;  /* random, drawn at birth, > 0 */
+	int64_t epoch;  /* random, drawn at birth, > 0; another after store_open_sqlite missed commits */
 	int64_t schema; /* of its state, as of last_commit; a number of the caller's */
 };
 
@@ -178,9 +178,13 @@ enum store_durability { STORE_FULLY, STORE_NORMALLY };
 /*
  * store_open_sqlite - a database file, made when it is not there
  *
+ * A database that was put back from a backup, or that has lost commits in a power cut, lacks what was handed out of
+ * it: then each instance gets another epoch, and each socket another token.
+ *
  * path      Plain text.  The mode of the file is 0600 when made; its folder must be there.
  * error     Set on failure to a new message of one line, owned by the caller (free): the database
  *           is of a newer schema, not ours (and not touched), not writable, ...
+ *
  * Returns   A store, owned by the caller (store_close), or NULL.
  */
 struct store *store_open_sqlite(const char *path, enum store_durability durability, char **error);
@@ -396,7 +400,7 @@ enum store_status store_answers_prune(struct store *store, int64_t now_ms);
 /* Up to this log row, every instance's own row is written: a start reads only the log after it. */
 #define STORE_MARK_WRITTEN "written"
 
-/* store_mark_put - name is plain text */
+/* store_mark_put - name is plain text; "generation" is the SQLite backend's */
 enum store_status store_mark_put(struct store *store, const char *name, int64_t value);
 
 /* store_mark_get - value is 0 when the mark was never put */

@@ -14,7 +14,7 @@ SELECT id,
        revision,
        ifnull(state, (SELECT state FROM long_states WHERE instance = id)) AS state,
        state_revision,
-       epoch,
+       (epoch + (SELECT value FROM marks WHERE name = 'generation')) & 0x1fffffffffffff AS epoch,
        datetime(updated_ms / 1000, 'unixepoch') AS updated  -- UTC
 FROM instances;
 

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { patched } from "./lib/recording.mjs";
@@ -149,6 +149,22 @@ describe("alone", () => {
     await until(async () => (await cgi.get("timer:cgi")).body.state.fired.length > 0, "the timer");
     for (let i = 0; i < 3; i++) await cgi.get("timer:cgi");
     assert.deepEqual((await cgi.get("timer:cgi")).body.state, { fired: ["a"], timers: {} });
+  });
+
+  it("a backup is put back: what the client knew does not count any more", async () => {
+    const topic = "board:backup", database = join(data, "seance.db");
+    await cgi.post(topic, "add", { first: 1 });
+    execFileSync("sqlite3", ["-cmd", ".timeout 5000", database, `.backup ${data}/copy.db`]);
+    const { position } = (await cgi.post(topic, "add", { lost: 2 })).body;
+    await until(() => cgi.programs().length === 0, "the end of those that answered");
+    for (const suffix of ["-wal", "-shm"]) rmSync(database + suffix, { force: true });
+    renameSync(join(data, "copy.db"), database);
+    assert.equal((await cgi.post(topic, "add", { other: 2 }, { "if-match": `"${position}"` })).status, 412);
+    const again = await cgi.post(topic, "add", { other: 2 });
+    assert.equal(again.body.revision, 2);
+    const { body } = await cgi.get(topic, `?since=${position}`);
+    assert.deepEqual([body.reset, body.state.items], [true, [{ first: 1 }, { other: 2 }]]);
+    assert.deepEqual((await cgi.get(topic, `?since=${again.body.position}`)).body.patches, []);
   });
 
   it("the log is pruned, the states stay", async () => {

@@ -4,6 +4,7 @@
 #include "store.h"
 #include "tap.h"
 #include "test_store_dump.h"
+#include "witness.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -276,6 +277,249 @@ test_permissions(void)
 	if (root && seteuid(0) != 0)
 		return;
 	chmod(folder, 0755);
+}
+
+/* --- what was handed out before --- */
+
+static bool
+copy_epoch(void *context, const struct store_instance *instance)
+{
+	*(int64_t *)context = instance->epoch;
+	return true;
+}
+
+/* The epoch of the one instance, for who opens the database now. */
+static int64_t
+epoch_now(const char *name, enum store_durability durability)
+{
+	char *error = NULL;
+	struct store *store = store_open_sqlite(path_of(name), durability, &error);
+	int64_t epoch = 0;
+
+	if (store == NULL || store_scan_instances(store, copy_epoch, &epoch) != STORE_OK)
+		printf("# %s: %s\n", name, error != NULL ? error : "it cannot be read");
+	store_close(store);
+	free(error);
+	return epoch;
+}
+
+/* A closed database: an instance, a socket, two commits. */
+static void
+make_history(const char *name, int64_t epoch)
+{
+	char *error = NULL;
+	struct store *store = store_open_sqlite(path_of(name), STORE_FULLY, &error);
+	struct store_instance instance = {.topic = "t", .shared = true, .epoch = epoch};
+	struct store_socket socket = {.token = "known", .address = "::1"};
+	bool foreign;
+
+	ok(store_begin(store, &foreign) == STORE_OK &&
+	       store_instance_add(store, &instance, "1") == STORE_OK &&
+	       store_socket_add(store, &socket) == STORE_OK && store_commit(store) == STORE_OK,
+	   "an instance and a socket");
+	commit_one(store);
+	commit_one(store);
+	store_close(store);
+}
+
+static void
+go_on(const char *name)
+{
+	char *error = NULL;
+	struct store *store = store_open_sqlite(path_of(name), STORE_FULLY, &error);
+
+	commit_one(store);
+	store_close(store);
+}
+
+/* All of a database in one new file, in place of another. */
+static void
+copy_to(const char *name, const char *to)
+{
+	char sql[256];
+
+	unlink(path_of(to));
+	snprintf(sql, sizeof(sql), "VACUUM INTO '%s'", path_of(to));
+	run_sql(name, sql);
+}
+
+static void
+test_put_back(void)
+{
+	int64_t epoch;
+
+	make_history("put.db", 500);
+	ok(epoch_now("put.db", STORE_FULLY) == 500, "opened again: the epoch stays");
+	copy_to("put.db", "backup.db");
+	copy_to("backup.db", "put.db");
+	ok(epoch_now("put.db", STORE_FULLY) == 500 &&
+	       answers("put.db", "SELECT token FROM sockets", "known"),
+	   "put back before another commit: nothing is missing");
+	go_on("put.db");
+	copy_to("backup.db", "put.db");
+	epoch = epoch_now("put.db", STORE_FULLY);
+	ok(epoch > 0 && epoch != 500, "put back after it: another epoch");
+	ok(answers("put.db", "SELECT count(*) FROM sockets WHERE token <> 'known'", "1"),
+	   "its socket is nobody's");
+	go_on("put.db");
+	ok(epoch_now("put.db", STORE_FULLY) == epoch, "the new epoch stays");
+	copy_to("backup.db", "put.db");
+	ok(epoch_now("put.db", STORE_FULLY) != 500, "put back a second time: not the first one again");
+	go_on("put.db");
+	go_on("put.db");
+	go_on("backup.db");
+	go_on("backup.db");
+	epoch = epoch_now("backup.db", STORE_FULLY);
+	copy_to("backup.db", "put.db");
+	ok(epoch_now("put.db", STORE_FULLY) != epoch, "as far as before, but by another way");
+}
+
+static void
+test_epoch_after_put_back(void)
+{
+	char *error = NULL;
+	struct store *store;
+	struct store_instance instance = {.topic = "late", .epoch = 700};
+	int64_t epoch = 0;
+	bool foreign;
+
+	store = store_open_sqlite(path_of("put.db"), STORE_FULLY, &error);
+	ok(store_begin(store, &foreign) == STORE_OK &&
+	       store_instance_add(store, &instance, "1") == STORE_OK && store_commit(store) == STORE_OK &&
+	       store_instance_get(store, instance.id, copy_epoch, &epoch) == STORE_OK && epoch == 700 &&
+	       answers("put.db", "SELECT epoch FROM channels WHERE topic = 'late'", "700"),
+	   "an instance that is born later has the epoch that it was born with");
+	store_close(store);
+}
+
+/* A commit is known of as soon as it is made: the process may be killed. */
+static void
+test_put_back_after_a_kill(void)
+{
+	pid_t child;
+	int how = 0;
+
+	make_history("kill.db", 500);
+	copy_to("kill.db", "kill_backup.db");
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		struct store *store = open_store("kill.db");
+		bool foreign;
+
+		if (store_begin(store, &foreign) == STORE_OK)
+			append(store, 1);
+		if (store_commit(store) == STORE_OK)
+			raise(SIGKILL);
+		_exit(1);
+	}
+	ok(waitpid(child, &how, 0) == child && WIFSIGNALED(how), "a commit, and killed");
+	unlink(path_of("kill.db-wal"));
+	unlink(path_of("kill.db-shm"));
+	copy_to("kill_backup.db", "kill.db");
+	ok(epoch_now("kill.db", STORE_FULLY) != 500, "put back: it is missing");
+}
+
+/* What was written into the log but not committed is missed by nobody. */
+static void
+test_rollback_unwitnessed(void)
+{
+	struct store *store;
+	bool foreign;
+
+	make_history("undone.db", 500);
+	store = open_store("undone.db");
+	ok(store_begin(store, &foreign) == STORE_OK, "begin");
+	append(store, 1);
+	store_rollback(store);
+	ok(store_begin(store, &foreign) == STORE_OK && store_commit(store) == STORE_OK, "another one");
+	store_close(store);
+	ok(epoch_now("undone.db", STORE_FULLY) == 500, "a row that was rolled back");
+}
+
+/* --- the file beside it --- */
+
+static struct witness_page
+read_page(const char *name)
+{
+	struct witness_page page = {0};
+	int file = open(path_of(name), O_RDONLY);
+
+	ok(file >= 0 && pread(file, &page, sizeof(page), 0) == sizeof(page), "the witness has a page");
+	close(file);
+	return page;
+}
+
+/* Made by root, who looks at what is another user's. */
+static void
+test_witness_owner(void)
+{
+	struct stat info = {.st_uid = 1};
+	uid_t owner = geteuid() == 0 ? 65534 : geteuid();
+
+	make_history("owner.db", 500);
+	ok(chmod(path_of("owner.db"), 0640) == 0 && chown(path_of("owner.db"), owner, (gid_t)-1) == 0 &&
+	       unlink(path_of("owner.db-witness")) == 0,
+	   "a database without a witness");
+	ok(epoch_now("owner.db", STORE_FULLY) != 500, "it can't tell what was handed out");
+	ok(mode_of("owner.db-witness") == 0640 && stat(path_of("owner.db-witness"), &info) == 0 &&
+	       info.st_uid == owner,
+	   "whose the database is, his is the witness");
+}
+
+static void
+test_witness_lost(void)
+{
+	char command[300];
+
+	make_history("lost.db", 500);
+	copy_to("lost.db", "copy.db");
+	ok(epoch_now("copy.db", STORE_FULLY) != 500, "a copy of the database goes another way");
+	copy_to("lost.db", "copied.db");
+	snprintf(command, sizeof(command), "cp -a %s %s", path_of("lost.db-witness"),
+	         path_of("copied.db-witness"));
+	ok(system(command) == 0, "a copy of both");
+	if (read_page("lost.db-witness").born != 0) /* the file system keeps it */
+		ok(epoch_now("copied.db", STORE_FULLY) != 500, "goes another way, too");
+	ok(epoch_now("lost.db", STORE_FULLY) == 500, "the first does not mind");
+	write_file("lost.db-witness", "");
+	ok(epoch_now("lost.db", STORE_FULLY) != 500, "an empty witness knows nothing");
+	unlink(path_of("lost.db-witness"));
+	mkdir(path_of("lost.db-witness"), 0700);
+	ok(refused("lost.db", "-witness"), "where it can't be, nothing is opened");
+}
+
+/* The machine has lost its power: the boot that the witness knows of was another. */
+static void
+cut_power(const char *name)
+{
+	struct witness_page page = read_page(name);
+	int file = open(path_of(name), O_RDWR);
+
+	page.boot += page.boot != 0;
+	ok(pwrite(file, &page, sizeof(page), 0) == sizeof(page), "a power cut");
+	close(file);
+}
+
+static void
+test_power_cut(void)
+{
+	int64_t epoch;
+
+	make_history("power.db", 500);
+	cut_power("power.db-witness");
+	ok(epoch_now("power.db", STORE_FULLY) == 500, "what was durable is there: the epoch stays");
+	ok(epoch_now("power.db", STORE_NORMALLY) == 500 && epoch_now("power.db", STORE_FULLY) == 500,
+	   "what is not yet durable is there without a power cut");
+	cut_power("power.db-witness");
+	epoch = epoch_now("power.db", STORE_NORMALLY);
+	ok(epoch != 500, "commits may be missing: another epoch");
+	ok(epoch_now("power.db", STORE_NORMALLY) == epoch, "... once");
+	cut_power("power.db-witness");
+	ok(epoch_now("power.db", STORE_FULLY) != epoch, "again, be it opened otherwise");
+	epoch = epoch_now("power.db", STORE_FULLY);
+	cut_power("power.db-witness");
+	ok(epoch_now("power.db", STORE_FULLY) == epoch, "all is durable since");
 }
 
 /* --- what the sqlite3 shell shows --- */
@@ -699,6 +943,13 @@ main(void)
 	test_damaged_schema();
 	test_schema_1();
 	test_permissions();
+	test_put_back();
+	test_epoch_after_put_back();
+	test_put_back_after_a_kill();
+	test_rollback_unwitnessed();
+	test_witness_owner();
+	test_witness_lost();
+	test_power_cut();
 	test_view();
 	test_joined_view();
 	test_long_states();
