@@ -41,8 +41,10 @@ engine_poll(struct engine *engine, struct socket *socket, int64_t position, void
 	message->kind = MESSAGE_POLL;
 	message->request = request;
 	message->cursor = engine->last;
-	if (socket->poll)
+	if (socket->poll) {
 		socket->poll->outcome = OUTCOME_NOTHING;
+		socket->poll->cursor = socket->position;
+	}
 	polled(socket);
 	come_to(socket, position);
 	message_answer(engine, message, OUTCOME_COMMITTED);

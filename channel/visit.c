@@ -294,7 +294,8 @@ event_run(struct engine *engine, struct message *message, struct instance *insta
 
 struct found_answer {
 	struct message *message;
-	bool other; /* it was another request */
+	bool marked; /* by nginx, whose mark is never another request's */
+	bool other;  /* it was another request */
 };
 
 static bool
@@ -302,7 +303,7 @@ found_row(void *context, const struct store_answer *row)
 {
 	struct found_answer *found = context;
 	struct visit *visit = found->message->visit;
-	found->other = strcmp(row->digest, visit->digest) != 0;
+	found->other = !found->marked && strcmp(row->digest, visit->digest) != 0;
 	free(visit->answer);
 	visit->answer = found->other ? NULL : memory_strdup(row->answer);
 	return false;
@@ -314,6 +315,7 @@ visit_was_answered(struct engine *engine, struct message *message)
 	const struct visit *visit = message->visit;
 	struct found_answer found = {.message = message};
 	for (int i = 0; i < VISIT_KEYS; i++) {
+		found.marked = i == 0;
 		if (!visit->keys[i].text ||
 		    store_answer_get(engine->store, visit->keys[i].text, found_row, &found) != STORE_OK)
 			continue;
