@@ -181,27 +181,33 @@ is_by_websocket(const struct message *message)
 	return message->socket && !message->of_stream && !message->socket->polled;
 }
 
+/* A question that is answered by what its socket lacks: of a socket's the newest. */
+static bool
+is_told(const struct message *message)
+{
+	return message->kind == MESSAGE_POLL && message->outcome == OUTCOME_COMMITTED;
+}
+
 static void
 begin_answers(struct commit_result *result, struct answer **answers)
 {
-	for (struct message *m = result->answered; m; m = m->next) {
-		bool asks = m->kind == MESSAGE_POLL && m->outcome == OUTCOME_COMMITTED;
-		if (asks || is_by_websocket(m))
+	for (struct message *m = result->answered; m; m = m->next)
+		if (is_told(m) || is_by_websocket(m))
 			m->socket->answer = answer_new(answers, m->request);
-	}
 }
 
 static void
 end_poll(struct server *server, const struct message *message, struct answer **answers)
 {
 	struct socket *socket = message->socket;
-	if (message->kind != MESSAGE_POLL) {
+	if (is_told(message)) {
+		long_poll_asked(server, socket->answer, message);
+		socket->answer = NULL;
+	} else if (message->kind == MESSAGE_POLL) {
+		long_poll_asked(server, answer_new(answers, message->request), message);
+	} else {
 		long_poll_taken(server, message);
-		return;
 	}
-	long_poll_asked(server, socket->answer ? socket->answer : answer_new(answers, message->request),
-	                message);
-	socket->answer = NULL;
 }
 
 /* Of what is answered by other than frames. */

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { Exchanges, parseExchanges, parseSteps } from "./lib/exchanges.mjs";
+import { LongPoll } from "./lib/long_poll.mjs";
 import { until } from "./lib/wait.mjs";
 import { differences, headers } from "./recordings/long_poll_differences.mjs";
 import { startSystem } from "./system.mjs";
@@ -41,7 +42,27 @@ before(async () => {
 });
 after(async () => {
   await replayed.catch(() => {});
+  const log = system?.read("program.log");
   await system?.stop();
+  assert.doesNotMatch(log ?? "", /died: signal/); // nginx would ask again, so that nobody notices
+});
+
+const url = (query = "vsn=2.0.0") => `${system.url}/socket/longpoll?${query}`;
+
+it("many questions with one token at once: each is told", async () => {
+  const session = await LongPoll.open(url());
+  await session.join("board:at once");
+  for (let version = 1; version <= 2; version++) {
+    const asked = Array.from({ length: 20 }, async () => {
+      const one = new LongPoll(session.url, session.token);
+      return [await one.frame(), one.token]; // one that another overtakes is answered at once, with nothing
+    });
+    await parked(system, 20);
+    await session.send(["1", "2", "board:at once", "seance:event:inc", {}]);
+    const told = await Promise.all(asked);
+    for (const [frame] of told) assert.deepEqual(frame.slice(3), ["seance:patch", { operations: [{ op: "replace", path: "/n", value: version }], version }]);
+    session.token = told[0][1];
+  }
 });
 
 describe("the recordings", () => {

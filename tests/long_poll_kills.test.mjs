@@ -1,0 +1,270 @@
+/*
+ * Phoenix's long-poll transport under load: many that wait at once; clients that lose answers, while the program is
+ * killed and replaced and nginx reloads.
+ *
+ * SEANCE_TEST_SECONDS=600 makes the last of them that long; SEANCE_TEST_SEED=N does as a run that said so.
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { setMaxListeners } from "node:events";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { LongPoll, ndjson, request } from "./lib/long_poll.mjs";
+import { patched } from "./lib/recording.mjs";
+import { until, within } from "./lib/wait.mjs";
+import { startSystem } from "./system.mjs";
+
+let system;
+before(async () => {
+  system = await startSystem({ app: "tests/conformance", flags: ["--grace=1"] });
+});
+after(async () => {
+  const log = system?.read("program.log");
+  await system?.stop();
+  assert.doesNotMatch(log ?? "", /died: (?!signal 9 )/);
+});
+
+const url = () => `${system.url}/socket/longpoll?vsn=2.0.0`;
+const stored = () => Number(execFileSync("sqlite3", ["-readonly", join(system.dir, "seance.db"), "select count(*) from sockets"], { encoding: "utf8" }));
+const at = (topic) => `${system.url}/channels/${encodeURIComponent(topic)}`;
+const post = async (topic, event) => {
+  const { status, body } = await request(`${at(topic)}/events/${event}`, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
+  assert.equal(status, 200);
+  return body;
+};
+
+/* What may be done with so many at once: some at a time. */
+async function each(list, some, work) {
+  const left = [...list];
+  await Promise.all(Array.from({ length: some }, async () => {
+    while (left.length) await work(left.pop());
+  }));
+}
+
+describe("1,000 that wait", () => {
+  const topic = "board:waiters";
+  const sessions = [];
+  const stop = new AbortController();
+  setMaxListeners(0, stop.signal);
+  let waits;
+  const parked = (count) => until(async () => ((await system.counts()).parked ?? 0) === count, `${count} to wait`, 30000);
+  const wait = () => (waits = sessions.map((session) => session.ask({ signal: stop.signal })));
+
+  before(async () => {
+    await each(Array.from({ length: 1000 }), 50, async () => {
+      const session = await LongPoll.open(url());
+      await session.join(topic);
+      sessions.push(session);
+    });
+    wait();
+    await parked(1000);
+  });
+
+  /* answered - all of them, by one event each, with the version */
+  async function answered(version) {
+    const began = performance.now();
+    assert.equal((await post(topic, "inc")).version, version);
+    const answers = await within(Promise.all(waits), "all answers", 30000);
+    console.log(`# 1000 waiting clients told in ${Math.round(performance.now() - began)} ms`);
+    for (const frames of answers) assert.deepEqual(frames, [[null, null, topic, "seance:patch", { operations: [{ op: "replace", path: "/n", value: version }], version }]]);
+  }
+
+  it("are all told by one event, none twice", async () => {
+    await answered(1);
+    wait();
+    await parked(1000);
+  });
+
+  it("wait on through a kill of the program, and are told then", async () => {
+    await system.killWorker();
+    await parked(1000);
+    await answered(2);
+  });
+
+  it("leave nothing behind when they have gone", async () => {
+    wait();
+    await parked(1000);
+    stop.abort();
+    await Promise.allSettled(waits);
+    await parked(0);
+    await until(() => stored() === 0, () => `${stored()} sessions to end`, 20000);
+    assert.equal((await request(at(topic))).body.version, 2);
+  });
+});
+
+/* random - a generator of numbers below n that can be repeated */
+function random(seed) {
+  let state = BigInt(seed);
+  return (n) => {
+    state = (state * 6364136223846793005n + 1442695040888963407n) & 0xffffffffffffffffn;
+    return Number((state >> 33n) % BigInt(n));
+  };
+}
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/* binary - a binary push, as a line of ndjson */
+function binary(...parts) {
+  const payload = JSON.stringify(parts.pop());
+  return Buffer.concat([Buffer.from([0, ...parts.map((part) => Buffer.byteLength(part))]), Buffer.from(parts.join("") + payload)]).toString("base64");
+}
+
+/* A client that loses answers and gives requests up; what it is told must be right all the same. */
+class Rough {
+  refs = new Map(); // of what is answered in any case: how often it was
+  due = new Set(); // of these, those that were sent for certain
+  maybe = new Set(); // ... those whose request was given up
+  added = new Set(); // ids of events that were taken for certain
+  addedMaybe = new Set();
+  keys = []; // of events that are sent again by others
+  lost = 0;
+  given = 0;
+
+  constructor(name, topic, below) {
+    Object.assign(this, { name, topic, below });
+  }
+
+  async start() {
+    this.session = await LongPoll.open(url());
+    Object.assign(this, await this.session.join(this.topic));
+    this.first = this.version;
+  }
+
+  #take([, ref, topic, event, payload]) {
+    if (event === "phx_reply" && this.refs.has(ref)) this.refs.set(ref, this.refs.get(ref) + 1);
+    if (topic !== this.topic) return;
+    if (event === "seance:change") assert.fail(`${this.name}: a state`);
+    if (event !== "seance:patch") return;
+    assert.equal(payload.version, (this.version + 1) % 1001, `${this.name}: the version after ${this.version}`);
+    Object.assign(this, { state: patched(this.state, payload.operations), version: payload.version });
+  }
+
+  /* One question; its answer may be lost on the way, or it is given up. */
+  async #ask() {
+    const stop = new AbortController();
+    const timer = this.below(4) === 0 && setTimeout(() => stop.abort(), this.below(60));
+    const { token } = this.session;
+    try {
+      const frames = await this.session.ask({ signal: stop.signal });
+      if (this.below(4) === 0) {
+        this.session.token = token;
+        this.lost++;
+      } else {
+        frames.forEach((frame) => this.#take(frame));
+      }
+    } catch (error) {
+      if (!stop.signal.aborted) throw error;
+      this.lost++;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async reading(going) {
+    while (going()) await this.#ask();
+  }
+
+  /* A frame, and where to note what is to come of it. */
+  #frame(number) {
+    const id = `${this.name}${number}`;
+    const answered = (frame) => ({ frame, ref: id });
+    switch (this.below(8)) {
+      case 0:
+        return answered([null, id, "phoenix", "heartbeat", {}]);
+      case 1:
+        return answered(["1", id, this.topic, "seance:event:refuse", {}]);
+      case 2:
+        return answered(["1", id, "board:none", "seance:event:inc", {}]);
+      case 3:
+        return answered([id, id, `counter:${id}`, "phx_join", {}]);
+      case 4:
+        return { frame: binary("1", id, this.topic, "seance:event:add", { id }), id };
+      case 5:
+        return { frame: ["1", id, this.topic, "seance:event", { type: "add", payload: { id }, key: id }], id, keyed: true };
+      default:
+        return { frame: ["1", id, this.topic, "seance:event:add", { id }], id };
+    }
+  }
+
+  async sending(going) {
+    for (let number = 0; going(); ) {
+      const frames = Array.from({ length: 1 + this.below(5) }, () => this.#frame(number++));
+      if (this.keys.length && this.below(3) === 0) frames.push(this.keys.at(-1)); // again, with its key
+      for (const { ref } of frames) if (ref) this.refs.set(ref, 0);
+      const stop = new AbortController();
+      const timer = this.below(8) === 0 && setTimeout(() => stop.abort(), this.below(8));
+      let certain = true;
+      try {
+        const { status, text } = await request(this.session.at(), { ...ndjson(...frames.map(({ frame }) => frame)), signal: stop.signal });
+        assert.equal(`${status} ${text}`, '200 {"status":200}', this.name);
+      } catch (error) {
+        if (!stop.signal.aborted) throw error;
+        certain = false;
+        this.given++;
+      } finally {
+        clearTimeout(timer);
+      }
+      for (const one of frames) {
+        if (one.ref) (certain ? this.due : this.maybe).add(one.ref);
+        if (one.id) (certain ? this.added : this.addedMaybe).add(one.id);
+        if (one.keyed) this.keys.push(one);
+      }
+      const join = frames.find(({ frame }) => frame[3] === "phx_join");
+      if (join && certain) await this.session.send([join.ref, "left", join.frame[2], "phx_leave", {}]); // 100 joins are the most
+      await pause(this.below(20));
+    }
+  }
+
+  /* All that is for it, up to the answer to a last heartbeat. */
+  async end() {
+    this.refs.set("end", 0);
+    await this.session.send([null, "end", "phoenix", "heartbeat", {}]);
+    while (!this.refs.get("end")) (await this.session.ask()).forEach((frame) => this.#take(frame));
+  }
+}
+
+it("clients that lose answers and give requests up, the program killed and replaced, nginx reloaded: all of it once, in order", { timeout: 2 ** 31 - 1 }, async () => {
+  const seconds = Number(process.env.SEANCE_TEST_SECONDS ?? 8);
+  const seed = Number(process.env.SEANCE_TEST_SEED ?? Date.now() % 1000000);
+  const below = random(seed);
+  const topic = "board:rough";
+  const clients = Array.from({ length: 12 }, (_, i) => new Rough(`c${String.fromCharCode(97 + i)}`, topic, below));
+  for (const client of clients) await client.start();
+  const end = Date.now() + seconds * 1000;
+  let failed = false;
+  const going = () => Date.now() < end && !failed;
+  const counts = { kills: 0, replacements: 0, reloads: 0 };
+  const breaking = async () => {
+    while (going()) {
+      await pause(200 + below(500));
+      const how = below(3);
+      if (how === 0) await system.killWorker().then(() => counts.kills++);
+      if (how === 1) counts.replacements += process.kill(system.supervisorPid(), "SIGHUP");
+      if (how === 2) counts.reloads += process.kill(system.nginxPid(), "SIGHUP");
+    }
+  };
+  const working = [breaking(), ...clients.flatMap((client) => [client.reading(going), client.sending(going)])].map((work) => work.catch((error) => {
+    failed = true;
+    throw new Error(`seed ${seed}: ${error.message}`, { cause: error });
+  }));
+  const ends = await within(Promise.allSettled(working), "the end", seconds * 1000 + 30000);
+  const wrong = ends.find(({ status }) => status === "rejected");
+  if (wrong) throw wrong.reason;
+  for (const client of clients) await client.end();
+  for (const client of clients) await client.end(); // what the others' last requests still led to
+
+  const { state } = (await request(at(topic))).body;
+  const items = state.items.map(({ id }) => id);
+  assert.equal(new Set(items).size, items.length, "no event twice");
+  const certain = new Set(clients.flatMap(({ added }) => [...added]));
+  const maybe = new Set(clients.flatMap(({ addedMaybe }) => [...addedMaybe]));
+  for (const id of certain) assert.ok(items.includes(id), `${id} was lost`);
+  for (const id of items) assert.ok(certain.has(id) || maybe.has(id), `${id} was sent by nobody`);
+  for (const client of clients) {
+    assert.deepEqual(client.state, state, client.name);
+    for (const ref of client.due) assert.equal(client.refs.get(ref), 1, `replies to ${ref}`);
+    for (const ref of client.maybe) assert.ok(client.refs.get(ref) <= 1, `replies to ${ref}`);
+  }
+  const sum = (of) => clients.reduce((all, client) => all + of(client), 0);
+  console.log(`# seed ${seed}, ${seconds} s: ${items.length} events, ${sum(({ due }) => due.size)} replies, ${sum(({ lost }) => lost)} answers lost, ${sum(({ given }) => given)} POSTs given up; ${JSON.stringify(counts)}`);
+});
