@@ -60,8 +60,10 @@ channel_fault(const struct seance_channel *channel)
 		return "state_key and state_version_key are the same";
 	if (channel->scope != SEANCE_SHARED && (channel->presence || channel->idle_ttl))
 		return "presence and idle_ttl are for shared scope";
-	if (channel->idle_ttl < 0)
-		return "idle_ttl is negative";
+	if (channel->scope == SEANCE_SHARED && channel->resume_ttl)
+		return "resume_ttl is for private scope";
+	if (channel->idle_ttl < 0 || channel->resume_ttl < 0)
+		return "idle_ttl or resume_ttl is negative";
 	if (channel->message_builder == SEANCE_OWN_MESSAGES &&
 	    (!channel->new_state_message || !channel->update_state_message))
 		return "SEANCE_OWN_MESSAGES need new_state_message and update_state_message";

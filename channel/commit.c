@@ -160,12 +160,29 @@ write_end(struct engine *engine, struct staged *staged)
 	return delete_instance(engine, instance);
 }
 
-/* The socket has ended meanwhile: there is no join, and no private instance. */
+/* The socket has ended meanwhile: there is no join, and no private instance of its own. */
 static enum store_status
-write_no_join(struct engine *engine, const struct join *join)
+write_no_join(struct engine *engine, const struct staged *staged)
 {
-	struct instance *instance = join->instance;
-	return instance && !instance->row.shared ? delete_instance(engine, instance) : STORE_OK;
+	struct instance *instance = staged->join->instance;
+	bool own = instance && !instance->row.shared && !staged->takes;
+	return own ? delete_instance(engine, instance) : STORE_OK;
+}
+
+static struct join *
+taken(const struct staged *staged)
+{
+	struct join *join = join_resumable(staged->instance);
+	return join && join->number == staged->takes ? join : NULL;
+}
+
+/* STORE_NONE: its place cannot be taken any more; it runs again, and finds that. */
+static enum store_status
+write_taken(struct engine *engine, const struct staged *staged)
+{
+	if (!taken(staged))
+		return STORE_NONE;
+	return store_join_end(engine->store, staged->takes, staged->record->row.number);
 }
 
 static enum store_status
@@ -205,9 +222,11 @@ write_joins(struct engine *engine, struct staged *staged)
 	if (staged->ends && !ended)
 		status = write_end(engine, staged);
 	if (status == STORE_OK && staged->join && ended)
-		status = write_no_join(engine, staged->join);
+		status = write_no_join(engine, staged);
 	else if (status == STORE_OK && staged->join)
 		status = write_join(engine, staged);
+	if (status == STORE_OK && staged->takes && !ended)
+		status = write_taken(engine, staged);
 	if (status == STORE_OK && staged->assigns && !ended)
 		status = write_assigns(engine, staged);
 	return status;
@@ -263,8 +282,8 @@ house_is_due(const struct engine *engine, int64_t now)
 {
 	if (engine->guest || now < engine->retry_ms)
 		return false;
-	return engine->ended_sockets.count || engine->dead_instances.count || engine->blank_count ||
-	       engine->prune_until >= engine->oldest ||
+	return engine->ended_sockets.count || engine->lost_joins.count || engine->dead_instances.count ||
+	       engine->blank_count || engine->prune_until >= engine->oldest ||
 	       (engine->due_first && engine->due_first->due_ms <= now);
 }
 
@@ -288,9 +307,17 @@ delete_rows(struct store *store, delete_fn *delete, const struct numbers *ids)
 }
 
 static enum store_status
+end_join(struct store *store, int64_t number)
+{
+	return store_join_end(store, number, number);
+}
+
+static enum store_status
 delete_ended(struct engine *engine)
 {
 	enum store_status status = hooks_write_departures(engine);
+	if (status == STORE_OK)
+		status = delete_rows(engine->store, end_join, &engine->lost_joins);
 	if (status == STORE_OK)
 		status = delete_rows(engine->store, store_socket_delete, &engine->ended_sockets);
 	if (status == STORE_OK)
@@ -424,6 +451,7 @@ house_kept(struct engine *engine, const struct house *house)
 	engine->posts_stale = false;
 	departures_forget(engine);
 	engine->ended_sockets.count = 0;
+	engine->lost_joins.count = 0;
 	engine->dead_instances.count = 0;
 	for (size_t i = engine->blank_count; i-- > 0;)
 		if (engine->blanks[i]->deleted)
@@ -515,10 +543,12 @@ apply_join(struct engine *engine, struct staged *staged)
 	join->instance_id = staged->record->row.instance;
 	if (join->socket->ended) {
 		join_free(join);
-		if (instance && !instance->row.shared)
+		if (instance && !instance->row.shared && !staged->takes)
 			instance_die(engine, instance);
 		return;
 	}
+	if (staged->takes)
+		join_taken(engine, taken(staged), join->number);
 	join_attach(join);
 	if (!instance) /* it failed: ended as it began */
 		join_ended(engine, join, join->number);
@@ -600,9 +630,10 @@ stage_settled(struct engine *engine, struct staged *staged)
 	struct instance *instance = staged->instance;
 	if (staged->presence)
 		instance->presence_staged = false;
-	if (!staged->buries)
+	if (!staged->buries && !staged->takes)
 		return;
-	instance->expiring = false;
+	instance->settling = false;
+	engine->posts_look = true;
 	ready_waiting(engine, instance);
 }
 

@@ -232,6 +232,7 @@ engine_detach(struct engine *engine)
 	staged_drop(engine);
 	free_all(engine);
 	free(engine->ended_sockets.at);
+	free(engine->lost_joins.at);
 	free(engine->dead_instances.at);
 	free(engine->blanks);
 	free(engine->puts);
@@ -372,7 +373,8 @@ engine_release(struct socket *socket)
 struct socket *
 engine_find(struct engine *engine, const char *token)
 {
-	return table_find_text(engine->sockets_by_token, token);
+	struct socket *socket = table_find_text(engine->sockets_by_token, token);
+	return socket && !socket->lost_ms ? socket : NULL;
 }
 
 struct socket *
@@ -425,7 +427,7 @@ engine_unlinked(struct engine *engine, void *link, int64_t floor)
 void
 engine_closed(struct engine *engine, struct socket *socket)
 {
-	socket_end(engine, socket);
+	socket_lose(engine, socket);
 }
 
 void
@@ -461,9 +463,11 @@ end_unlisted(struct engine *engine, int64_t now)
 	struct socket *next;
 	for (struct socket *s = engine->sockets; s; s = next) {
 		next = s->next;
-		if (!s->link && !s->running && now - s->unlinked_ms > engine->limits.grace_ms &&
-		    !watch_waits(engine, s))
+		if (s->lost_ms && (s->lost_ms <= now || s->join_count == 0))
 			socket_end(engine, s);
+		else if (!s->lost_ms && !s->link && !s->running &&
+		         now - s->unlinked_ms > engine->limits.grace_ms && !watch_waits(engine, s))
+			socket_lose(engine, s);
 	}
 }
 
@@ -539,7 +543,8 @@ engine_due(struct engine *engine)
 	due = posts_due(engine, now);
 	if (engine->fills)
 		due = lower(due, engine->fill_retry_ms);
-	if (engine->ended_sockets.count || engine->dead_instances.count || engine->blank_count)
+	if (engine->ended_sockets.count || engine->lost_joins.count || engine->dead_instances.count ||
+	    engine->blank_count)
 		house = now + HOUSE_AFTER_MS;
 	if (engine->prune_until >= engine->oldest)
 		house = now;

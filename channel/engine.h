@@ -91,6 +91,7 @@ struct socket {
 	void *answer; /* the caller's: collects what its present request is answered */
 	uint64_t handle;
 	int64_t unlinked_ms; /* monotonic: when a link last listed it or a request came */
+	int64_t lost_ms; /* its connection has ended; it ends then, unless its joins are resumed; 0: no */
 
 	bool ended;
 	int users; /* messages that refer to it after its end */

@@ -81,7 +81,7 @@ struct instance {
 	bool stale;           /* what the busy callback sees is not what is stored */
 	bool dead;            /* private and its join has ended: to be freed when nobody uses it */
 	bool deleted;         /* its row is deleted by the transaction being made */
-	bool expiring;        /* its end is staged: whatever comes waits for that */
+	bool settling;        /* its end, or another join for it, is staged: whatever comes waits for that */
 	bool presence_staged; /* a change of its presences */
 	int64_t schema;       /* with what is staged */
 	bool blank;           /* in the list of those to be deleted unless somebody joins */
@@ -169,6 +169,7 @@ struct staged {
 	struct instance *instance;
 	struct join *join;      /* begins */
 	struct join *ends;      /* ends */
+	int64_t takes;          /* number of the join whose place in the instance it takes; 0: none */
 	struct join *assigner;  /* has new assigns; not to be looked at when its socket has ended */
 	json_object *assigns;   /* owned: the assigner's */
 	struct effects effects; /* owned */
@@ -213,6 +214,7 @@ struct engine {
 	int64_t fill_retry_ms; /* the log could not be read: not before */
 
 	struct numbers ended_sockets; /* rows to be deleted */
+	struct numbers lost_joins;    /* rows to be ended: their sockets live on for others */
 	struct departure *departures; /* of these */
 	size_t departure_count, departure_room;
 	struct numbers dead_instances; /* private ones, rows to be deleted */
@@ -262,6 +264,8 @@ void *table_find_text(struct lh_table *table, const char *text);
 struct socket *socket_new(struct engine *engine, const struct store_socket *row);
 void socket_stored(struct engine *engine, struct socket *socket, int64_t id);
 void socket_end(struct engine *engine, struct socket *socket);
+/* socket_lose - its connection has ended, and so do its joins, but for those that may be resumed for a while */
+void socket_lose(struct engine *engine, struct socket *socket);
 void socket_unlink(struct engine *engine, struct socket *socket);
 void socket_use(struct socket *socket);
 void socket_unuse(struct socket *socket);
@@ -271,6 +275,10 @@ struct join *join_new(struct socket *socket, const char *topic, const char *join
                       struct instance *instance);
 void join_attach(struct join *join); /* to its socket and instance */
 void join_ended(struct engine *engine, struct join *join, int64_t number);
+/* join_taken - another has taken its place in its private instance, by the commit of that number */
+void join_taken(struct engine *engine, struct join *join, int64_t number);
+/* join_resumable - the living join of a private instance that a client may come back to; NULL: none */
+struct join *join_resumable(const struct instance *instance);
 /* join_give_assigns, _stage_assigns - it has these, committed or as yet only staged; taken */
 void join_give_assigns(struct join *join, json_object *assigns);
 void join_stage_assigns(struct join *join, json_object *assigns);
@@ -323,8 +331,9 @@ struct staged *stage_rowless(struct engine *engine, struct message *message, str
 /* stage_event - join is the one that it came from, or that it is about; or NULL */
 struct staged *stage_event(struct engine *engine, struct message *message, struct instance *instance,
                            struct join *join, struct seance_call *call);
+/* left: of the instance, private, whose place it takes; NULL: none */
 void stage_join(struct engine *engine, struct message *message, struct instance *instance,
-                struct seance_call *call);
+                const struct join *left, struct seance_call *call);
 /* stage_failed_join - a join that failed in init: it is answered ok, told why, and has ended; why is taken */
 void stage_failed_join(struct engine *engine, struct message *message, const char *member,
                        json_object *why);

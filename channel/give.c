@@ -106,7 +106,7 @@ stage_end(struct engine *engine, struct message *message)
 	struct staged *staged = stage_rowless(engine, message, instance);
 	if (is_last(message->post)) {
 		staged->buries = true;
-		instance->expiring = true;
+		instance->settling = true;
 	}
 	return staged;
 }

@@ -75,7 +75,7 @@ hooks_write_join(struct engine *engine, const struct staged *staged)
 	const struct instance *instance = join->instance;
 	int64_t number = staged->record->row.number;
 	enum store_status status = STORE_OK;
-	if (!instance)
+	if (!instance || staged->takes)
 		return status;
 	if (instance->channel->join) {
 		json_object *detail = join_detail(number);

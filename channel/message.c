@@ -133,7 +133,7 @@ wait_in(struct instance *instance, struct message *message)
 bool
 wait_for(struct instance *instance, struct message *message)
 {
-	if (!instance->busy && !instance->expiring)
+	if (!instance->busy && !instance->settling)
 		return false;
 	wait_in(instance, message);
 	return true;
@@ -320,7 +320,7 @@ finish_init(struct engine *engine, struct run *run, enum seance_status status)
 		run->call.first_state = NULL;
 		instance_give_state(engine, instance, state);
 		show_take(instance, &run->call.shown);
-		stage_join(engine, run->message, instance, &run->call);
+		stage_join(engine, run->message, instance, NULL, &run->call);
 		return;
 	}
 	init_failed(engine, run, status);
@@ -340,9 +340,26 @@ init_run(struct engine *engine, struct message *message, struct instance *instan
 	call_release(&run.call);
 }
 
+/* What it begins with; where it goes on with another's place, over what that had.  Owned by the caller. */
+static json_object *
+joined_assigns(const struct message *message, const struct join *left)
+{
+	json_object *assigns = json_copy(left ? left->next_assigns : first_assigns(message));
+	json_object *over = left ? first_assigns(message) : NULL;
+	if (!assigns)
+		return json_copy(over);
+	if (over) {
+		json_object_object_foreach(over, key, value)
+			json_object_object_add(assigns, key, json_copy(value));
+	}
+	return assigns;
+}
+
+/* left: the join whose place it takes in a private instance; NULL: none. */
 static void
 join_living(struct engine *engine, struct message *message, struct instance *instance)
 {
+	const struct join *left = instance->row.shared ? NULL : join_resumable(instance);
 	enum ready ready = instance_ready(engine, instance, message);
 	if (ready == INSTANCE_UNREADABLE)
 		message_answer(engine, message, OUTCOME_FAILED);
@@ -350,10 +367,29 @@ join_living(struct engine *engine, struct message *message, struct instance *ins
 		return;
 	struct seance_call call = {
 		.channel = instance->channel,
-		.assigns = json_copy(first_assigns(message)),
+		.assigns = joined_assigns(message, left),
 	};
-	stage_join(engine, message, instance, &call);
+	stage_join(engine, message, instance, left, &call);
 	call_release(&call);
+}
+
+/* The private instance that it comes back to; NULL: it has gone, or is none that one may come back to. */
+static struct instance *
+left_instance(struct engine *engine, const struct message *message)
+{
+	struct instance *instance =
+		message->since_instance ? instance_by_id(engine, message->since_instance) : NULL;
+	if (!instance || instance->dead || instance->row.shared || instance->channel != message->channel ||
+	    strcmp(instance->row.topic, message->topic) != 0)
+		return NULL;
+	return join_resumable(instance) ? instance : NULL;
+}
+
+static struct instance *
+private_instance(struct engine *engine, const struct message *message)
+{
+	struct instance *left = left_instance(engine, message);
+	return left ? left : instance_new(message->channel, message->topic);
 }
 
 static void
@@ -373,7 +409,7 @@ run_join(struct engine *engine, struct message *message)
 	if (!authorize(engine, message))
 		return;
 	if (message->channel->scope == SEANCE_PRIVATE)
-		instance = instance_new(message->channel, message->topic);
+		instance = private_instance(engine, message);
 	else if (instance_find_shared(engine, message->channel, message->topic, &instance) != STORE_OK)
 		message_answer(engine, message, OUTCOME_FAILED);
 	if (!instance || wait_for(instance, message))

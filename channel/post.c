@@ -121,7 +121,7 @@ post_is_due(struct engine *engine, const struct message *message)
 {
 	const struct post *post = message->post;
 	const struct instance *instance = post->instance;
-	if (instance && (instance->dead || instance->expiring || instance->row.id != post->instance_id ||
+	if (instance && (instance->dead || instance->settling || instance->row.id != post->instance_id ||
 	                 instance->post_retry_ms > clock_ms()))
 		return false;
 	return is_stored(engine, post);
@@ -258,7 +258,7 @@ may_take(struct engine *engine, struct instance *instance)
 			engine->post_retry_ms = instance->post_retry_ms;
 		return false;
 	}
-	if (instance->dead || instance->expiring ||
+	if (instance->dead || instance->settling ||
 	    (instance->posts && instance->post_turn != engine->post_turn))
 		return false;
 	instance->post_turn = engine->post_turn;

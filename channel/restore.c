@@ -22,6 +22,8 @@ restore_join(void *context, const struct store_join *row)
 	struct instance *instance = instance_by_id(engine, row->instance);
 	if (!instance && !row->ended)
 		return true; /* its channel is not served any more */
+	if (row->ended && instance && !instance->row.shared)
+		instance = NULL; /* another join has taken its place, or it is to be ended */
 	struct join *join = join_new(socket, row->topic, row->join_ref, (int)row->wants, instance);
 	join_give_assigns(join, json_read(row->assigns));
 	join->number = row->number;

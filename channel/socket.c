@@ -148,9 +148,65 @@ socket_end(struct engine *engine, struct socket *socket)
 	socket_unuse(socket);
 }
 
+/* --- lost, not left --- */
+
+static bool
+is_resumable(const struct join *join)
+{
+	return !join->ended && join->instance && !join->instance->row.shared &&
+	       join->instance->channel->resume_ttl > 0 && join->wants & JOIN_RESUMES;
+}
+
+struct join *
+join_resumable(const struct instance *instance)
+{
+	for (struct join *join = instance->joins; join; join = join->next_of_instance)
+		if (is_resumable(join))
+			return join;
+	return NULL;
+}
+
+/* In seconds; 0: there is nothing to come back to.  A join that is on its way has nobody to tell of it. */
+static int
+resume_ttl(const struct socket *socket)
+{
+	int ttl = 0;
+	if (socket->running && socket->running->kind == MESSAGE_JOIN)
+		return 0;
+	for (const struct join *join = socket->joins; join; join = join->next_of_socket)
+		if (is_resumable(join) && join->instance->channel->resume_ttl > ttl)
+			ttl = join->instance->channel->resume_ttl;
+	return ttl;
+}
+
+void
+socket_lose(struct engine *engine, struct socket *socket)
+{
+	int ttl = resume_ttl(socket);
+	if (ttl == 0) {
+		socket_end(engine, socket);
+		return;
+	}
+	for (struct join *join = socket->joins; join; join = join->next_of_socket) {
+		if (join->ended || is_resumable(join))
+			continue;
+		departure_add(engine, join);
+		numbers_add(&engine->lost_joins, join->number);
+		join_ended(engine, join, engine->last);
+	}
+	if (socket->fill)
+		fills_remove(engine, socket);
+	socket_unlink(engine, socket);
+	socket->known = false;
+	socket->floor = NOTHING_NEEDED;
+	socket->lost_ms = clock_ms() + (int64_t)ttl * 1000;
+}
+
 void
 socket_want_fill(struct engine *engine, struct socket *socket, int64_t position)
 {
+	if (socket->lost_ms)
+		return;
 	if (position > socket->position)
 		socket->position = position;
 	socket->known = false;
@@ -292,6 +348,15 @@ join_ended(struct engine *engine, struct join *join, int64_t number)
 		instance_detach(join);
 		unjoined(engine, instance);
 	}
+	join->ended = number;
+	ended_add(engine, join);
+}
+
+void
+join_taken(struct engine *engine, struct join *join, int64_t number)
+{
+	join->socket->join_count--;
+	instance_detach(join);
 	join->ended = number;
 	ended_add(engine, join);
 }

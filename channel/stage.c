@@ -201,7 +201,7 @@ stage_detail(struct staged *staged, json_object *detail)
 	json_object_put(detail);
 }
 
-/* What a join's row says besides: {"close": join_ref of the join it replaces, "missed": ..., ...}; owned. */
+/* What a join's row says besides: {"close": join_ref of its socket's join before, "missed": ..., ...}; owned. */
 static json_object *
 join_detail(const struct join *replaced)
 {
@@ -264,13 +264,15 @@ add_missed(struct engine *engine, const struct message *message, const struct in
 
 void
 stage_join(struct engine *engine, struct message *message, struct instance *instance,
-           struct seance_call *call)
+           const struct join *left, struct seance_call *call)
 {
 	struct join *replaced = socket_join(message->socket, message->topic);
 	json_object *detail = join_detail(replaced);
 	bool resumes = add_missed(engine, message, instance, detail);
 	struct staged *staged = stage(engine, message, STORE_JOIN, instance, message->join_ref);
-	staged->ends = replaced;
+	staged->ends = replaced == left ? NULL : replaced;
+	staged->takes = left ? left->number : 0;
+	instance->settling = left != NULL;
 	staged->join = join_new(message->socket, message->topic, message->join_ref,
 	                        message->wants | (instance->row.shared ? 0 : JOIN_OWNS), instance);
 	if (!resumes)

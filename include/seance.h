@@ -110,6 +110,13 @@ struct seance_channel {
 	int idle_ttl;
 
 	/*
+	 * Private scope: seconds that an instance outlives a connection that was lost (not left), so that its client
+	 * can come back to it: one that asks in its join where it stands ("resume").  authorize is asked anew, init
+	 * and join are not; assigns go on, under those that connect and authorize set now.  0: it ends at once.
+	 */
+	int resume_ttl;
+
+	/*
 	 * The form of the state, as a number that rises with each build that changes it; see migrate.
 	 */
 	unsigned state_schema;

@@ -3,8 +3,6 @@
  *
  * tests/recordings/README.md has the table of topics, states and events.  Whole new states are
  * handed over (seance_set_state) where the reference did so; board and biglist use edits.
- *
- * To come with resuming: draft:*.
  */
 #include <math.h>
 #include <signal.h>
@@ -689,6 +687,92 @@ static const struct seance_channel full = {
 	.handle_event = board_event,
 };
 
+/* --- draft:*, brief:*: private, and outlive a lost connection --- */
+
+static enum seance_status
+draft_init(struct seance_call *call, const char *topic, json_object *payload)
+{
+	json_object *state = seance_json("{\"n\":0}");
+
+	UNUSED(topic);
+	json_object_object_add(state, "began", json_object_get(payload));
+	seance_assign(call, "note", json_object_new_string("new"));
+	return seance_set_state(call, state);
+}
+
+static enum seance_status
+draft_event(struct seance_call *call, const char *event, json_object *payload, json_object *state)
+{
+	if (strcmp(event, "inc") == 0)
+		return board_inc(call, state);
+	if (strcmp(event, "later") == 0) {
+		seance_send_after(call, get_int(payload, "ms"), json_object_new_string("later"));
+		return SEANCE_OK;
+	}
+	if (strcmp(event, "note") == 0)
+		return seance_assign(call, "note", json_object_get(get(payload, "note")));
+	if (strcmp(event, "assigns") == 0)
+		return seance_reply(call, "assigns",
+		                    object_with("note", json_object_get(get(seance_assigns(call), "note"))));
+	return crash_event(call, event);
+}
+
+static enum seance_status
+draft_message(struct seance_call *call, json_object *message, json_object *state)
+{
+	UNUSED(message);
+	return board_inc(call, state);
+}
+
+static enum seance_status
+draft_end(struct seance_call *call, const char *reason, json_object *state)
+{
+	UNUSED(state);
+	return seance_broadcast(call, "drafts", json_object_new_string(reason));
+}
+
+static const struct seance_channel draft = {
+	.topic = "draft:*",
+	.resume_ttl = 60,
+	.init = draft_init,
+	.handle_event = draft_event,
+	.handle_message = draft_message,
+};
+
+static const struct seance_channel brief = {
+	.topic = "brief:*",
+	.resume_ttl = 1,
+	.init = draft_init,
+	.handle_event = draft_event,
+	.handle_message = draft_message,
+	.terminate = draft_end,
+};
+
+/* --- drafts: shared: how briefs have ended --- */
+
+static enum seance_status
+drafts_init(struct seance_call *call, const char *topic, json_object *payload)
+{
+	UNUSED(topic);
+	UNUSED(payload);
+	seance_subscribe(call, "drafts");
+	return seance_set_state(call, seance_json("{\"ends\":[]}"));
+}
+
+static enum seance_status
+drafts_message(struct seance_call *call, json_object *message, json_object *state)
+{
+	UNUSED(state);
+	return seance_add(call, json_object_get(message), "/ends/-");
+}
+
+static const struct seance_channel drafts = {
+	.topic = "drafts",
+	.scope = SEANCE_SHARED,
+	.init = drafts_init,
+	.handle_message = drafts_message,
+};
+
 /* --- the socket --- */
 
 static enum seance_status
@@ -708,4 +792,4 @@ on_connect(struct seance_call *call, json_object *params)
 
 SEANCE_MAIN_CONNECT(on_connect, &todos, &todosfull, &foo, &authorized, &authmap, &bad_init,
                     &bad_init_map, &crash, &counter, &big, &biglist, &any, &board, &shared, &timer,
-                    &room, &face, &guarded, &full)
+                    &room, &face, &guarded, &full, &draft, &brief, &drafts)
