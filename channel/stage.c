@@ -255,7 +255,8 @@ add_missed(struct engine *engine, const struct message *message, const struct in
 {
 	struct since since = {0};
 	bool reaches = message->has_since && instance->channel->message_builder == SEANCE_PATCHES &&
-	               since_read(engine, instance, message->since_epoch, message->since_revision, &since);
+	               since_read(engine, instance, message->since_epoch, message->since_revision,
+	                          instance->row.revision, &since);
 	if (reaches)
 		json_object_object_add(detail, "missed", missed_rows(engine, instance, &since));
 	since_release(&since);

@@ -157,20 +157,38 @@ add_patches(struct buffer *out, const struct since *since)
 	buffer_add_text(out, "]");
 }
 
+/* An end that is yet to come is none. */
+static bool
+has_end(const struct visit *visit, const struct instance *instance)
+{
+	return visit->has_until && visit->until_revision <= instance->row.revision;
+}
+
+static bool
+read_patches(struct engine *engine, struct visit *visit, const struct instance *instance,
+             struct since *since)
+{
+	int64_t until = has_end(visit, instance) ? visit->until_revision : instance->row.revision;
+	*since = (struct since){0};
+	return (!visit->has_until || visit->until_epoch == instance->row.epoch) &&
+	       since_read(engine, instance, visit->since_epoch, visit->since_revision, until, since);
+}
+
 /* false: the log does not reach back, or another history is meant. */
 static bool
 answer_since(struct engine *engine, struct message *message, const struct instance *instance)
 {
 	struct visit *visit = message->visit;
 	struct since since;
-	bool reaches = since_read(engine, instance, visit->since_epoch, visit->since_revision, &since);
+	bool reaches = read_patches(engine, visit, instance, &since);
+	visit->is_fixed = reaches && has_end(visit, instance);
 	if (reaches) {
 		struct buffer out = {0};
 		add_topic(&out, message);
-		add_head(&out, message, instance, instance->row.revision, instance->row.version);
+		add_head(&out, message, instance, since.until, since.version);
 		add_patches(&out, &since);
 		end_answer(visit, &out);
-		visit->is_newest = since.count == 0;
+		visit->is_newest = since.count == 0 && !visit->is_fixed;
 		watch_name(visit->watch, instance);
 	}
 	since_release(&since);

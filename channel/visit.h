@@ -42,11 +42,14 @@ struct visit {
 	bool streams;   /* it wants to be told of all that follows, too */
 	bool has_since; /* it knows the state as of ... */
 	int64_t since_epoch, since_revision;
+	bool has_until; /* ... and wants to be told no more than what led to ... */
+	int64_t until_epoch, until_revision;
 
 	/* answered */
 	char *answer; /* owned: JSON text */
 	char position[POSITION_BYTES];
 	bool is_public;               /* everybody may see the topic */
+	bool is_fixed;                /* the same will be answered as long as the log reaches back */
 	bool is_newest;               /* there is nothing after since: engine_wait tells when there is ... */
 	char watch[WATCH_NAME_BYTES]; /* ... under this name, after the revision */
 	bool connected;

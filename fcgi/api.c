@@ -156,6 +156,26 @@ read_since(const struct api_request *request, struct visit *visit, struct buffer
 	return false;
 }
 
+/* Where a range is to end; in a history that is not since's it is nowhere. */
+static bool
+read_until(const struct api_request *request, struct visit *visit, struct buffer *out)
+{
+	json_object *until = NULL;
+	const char *fault = NULL;
+	if (!json_object_object_get_ex(visit->params, "until", &until))
+		return true;
+	visit->has_until = true;
+	if (!visit->has_since || visit->streams)
+		fault = "until is only for since, and a stream has no end";
+	else if (!position_read(json_object_get_string(until), &visit->until_epoch, &visit->until_revision))
+		fault = "until is no position";
+	else if (visit->until_epoch == visit->since_epoch && visit->until_revision < visit->since_revision)
+		fault = "until is before since";
+	if (fault)
+		refuse(request, out, "400 Bad Request", fault);
+	return !fault;
+}
+
 /* Seconds that it wants to wait when there is nothing new; -1: it does not; -2: it says no number. */
 static int
 wait_of(const struct visit *visit)
@@ -251,7 +271,8 @@ read_visit(const struct api_request *request, const struct path *path, struct bu
 	visit->name = memory_strdup(id && *id ? id : "request");
 	visit->streams = wants_stream(request, path);
 	if (path->event ? read_event(request, visit, path, out)
-	                : read_since(request, visit, out) && read_wait(request, visit, out))
+	                : read_since(request, visit, out) && read_until(request, visit, out) &&
+	                      read_wait(request, visit, out))
 		return visit;
 	visit_free(visit);
 	return NULL;
@@ -323,8 +344,12 @@ is_known(const struct api_request *request, const struct visit *visit)
 static void
 add_cache_control(const struct visit *visit, struct buffer *out)
 {
-	buffer_add_text(out, visit->is_public ? "Cache-Control: public, no-cache\r\n"
-	                                      : "Cache-Control: private, no-cache\r\n");
+	const char *how = !visit->is_public ? "private, no-cache"
+	                  : visit->is_fixed ? "public, max-age=31536000, immutable"
+	                                    : "public, no-cache";
+	buffer_add_text(out, "Cache-Control: ");
+	buffer_add_text(out, how);
+	buffer_add_text(out, "\r\n");
 }
 
 /* There is nothing newer: nginx lets the request wait under the topic's name, and asks again when there is. */

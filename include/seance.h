@@ -100,7 +100,10 @@ struct seance_channel {
 
 	enum seance_message_builder message_builder;
 
-	/* Shared scope: what HTTP gives of it may be kept by caches that many use. */
+	/*
+	 * Shared scope: what HTTP gives of it may be kept by caches that many use; these ask neither connect nor
+	 * authorize.
+	 */
 	bool is_public;
 
 	/*

@@ -95,6 +95,7 @@ describe("alone", () => {
     assert.equal((await cgi.get(topic, `${since}&wait=60`)).status, 204);
     await cgi.post(topic, "inc");
     const later = await cgi.get(topic, `${since}&wait=60`);
+    assert.deepEqual((await cgi.get(topic, `${since}&until=${body.position}`)).body.patches, []);
     assert.deepEqual([later.status, later.body.patches.length, patched(body.state, later.body.patches[0].operations).n], [200, 1, 1]);
   });
 

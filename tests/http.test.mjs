@@ -295,18 +295,19 @@ it("the README's lines do what they say", async () => {
   const lines = readFileSync(join(tree, "README.md"), "utf8").match(/## By HTTP\n[^]*?```sh\n([^]*?)```/)[1].trim().split("\n");
   const todos = await startSystem({ app: "examples/todos" });
   try {
-    const run = async (line, position = "") => {
-      const command = line.replaceAll("http://127.0.0.1:8080", todos.url).replace("POSITION", position);
+    const run = async (line, position = "", later = "") => {
+      const command = line.replaceAll("http://127.0.0.1:8080", todos.url).replace("POSITION", position).replace("LATER", later);
       return (await promisify(execFile)("bash", ["-c", command])).stdout;
     };
-    const [look, since, wait, add] = lines;
+    const [look, since, wait, range, add] = lines;
     assert.match(await run(look), /^ETag: "\d+-0"/m);
     const { position } = JSON.parse(await run(add));
     assert.match(await run(look), /"title":"Buy candles"/);
     assert.deepEqual(JSON.parse(await run(since, position)).patches, []);
     const waiting = run(wait, position);
-    await run(add);
+    const { position: later } = JSON.parse(await run(add));
     assert.equal(JSON.parse(await waiting).patches.length, 1);
+    assert.deepEqual([JSON.parse(await run(range, position, later)).position, JSON.parse(await run(range, position, position)).patches], [later, []]);
     assert.equal(JSON.parse(await run(since, position)).patches.length, 1);
   } finally {
     await todos.stop();

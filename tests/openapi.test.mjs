@@ -7,7 +7,7 @@ import Ajv from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readFileSync, renameSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { until, within } from "./lib/wait.mjs";
@@ -131,18 +131,6 @@ async function call(operationId, status, topic, { name = "inc", query = "", head
 
 const noStreams = () => until(async () => !(await system.counts()).streams, "streams to be let go", 15000);
 
-/* While the program's socket is not where nginx looks for it, and no connection to it is kept. */
-async function withoutProgram(run) {
-  const file = join(system.dir, "program.sock");
-  renameSync(file, `${file}.away`);
-  try {
-    await system.killWorker();
-    await run();
-  } finally {
-    renameSync(`${file}.away`, file);
-  }
-}
-
 it("the document is valid OpenAPI 3.1, of this version, and has each path's methods right", async () => {
   const { valid: sound, errors } = await new Validator().validate(structuredClone(document));
   assert.ok(sound, JSON.stringify(errors));
@@ -171,6 +159,13 @@ for (const operationId of ["readTopic", "headTopic"])
       const position = etag.slice(1, -1);
       await read(200, topic, { query: `?since=${first.position}` });
       await read(200, topic, { query: "?since=1-1" });
+      for (const name of [`board:range ${operationId}`, `wall:${operationId}`].map(encodeURIComponent)) {
+        const { position: since } = await call("sendEvent", 200, name, { query: "?token=good" });
+        const { position: until } = await call("sendEvent", 200, name, { query: "?token=good" });
+        await read(200, name, { query: `?token=good&since=${since}&until=${until}` });
+        await read(304, name, { query: `?token=good&since=${since}&until=${until}`, headers: { "if-none-match": `"${until}"` } });
+        await read(400, name, { query: `?token=good&since=${until}&until=${since}` });
+      }
       await read(200, topic, { headers: { origin: "http://other.example" } });
       await read(200, "guarded:a", { query: "?token=good" });
       await read(204, topic, { query: `?since=${position}&wait=0` });
@@ -179,7 +174,7 @@ for (const operationId of ["readTopic", "headTopic"])
     });
 
     it("400, 401, 403, 404, 414, 422, 500", async () => {
-      for (const query of ["?since=x", "?wait=x", "?since="]) await read(400, "board:a", { query });
+      for (const query of ["?since=x", "?wait=x", "?since=", "?until=1-1", "?since=1-1&until=x"]) await read(400, "board:a", { query });
       for (const topic of ["%ff", "%zz", "%00"]) await read(400, topic);
       for (const deny of ["1", "reason"]) await read(401, "board:a", { query: `?deny=${deny}` });
       await read(403, "guarded:a");
@@ -189,7 +184,7 @@ for (const operationId of ["readTopic", "headTopic"])
       await read(500, "full:crash");
     });
 
-    it("503", () => withoutProgram(() => read(503, "board:a")));
+    it("503", () => system.withoutProgram(() => read(503, "board:a")));
   });
 
 describe("readTopic as a stream", () => {
@@ -209,6 +204,7 @@ describe("readTopic as a stream", () => {
 
   it("400, 401, 403, 404", async () => {
     await stream(400, "board:stream", { query: "?since=x" });
+    await stream(400, "board:stream", { query: "?since=1-1&until=1-2" });
     await stream(401, "board:stream", { query: "?deny=1" });
     await stream(403, "guarded:stream");
     await stream(404, "nobody:stream");
@@ -222,7 +218,7 @@ describe("readTopic as a stream", () => {
     await stream(429, "board:many");
     abort.abort();
     await noStreams();
-    await withoutProgram(() => stream(503, "board:many"));
+    await system.withoutProgram(() => stream(503, "board:many"));
   });
 });
 
@@ -262,7 +258,7 @@ describe("sendEvent", () => {
   });
 
   it("503: no program, and a database that another holds locked", async () => {
-    await withoutProgram(() => send(503, "board:a"));
+    await system.withoutProgram(() => send(503, "board:a"));
     await send(200, "board:locked");
     const sqlite = spawn("sqlite3", [join(system.dir, "seance.db")], { stdio: ["pipe", "pipe", "inherit"] });
     const closed = new Promise((resolve) => sqlite.on("close", resolve));
@@ -284,7 +280,7 @@ for (const operationId of ["topicOptions", "eventOptions"])
     await call(operationId, 204, "board:a", { headers: { origin: "http://other.example" } });
     for (const topic of ["%ff", "%zz"]) await call(operationId, 400, topic);
     await call(operationId, 414, LONG);
-    await withoutProgram(() => call(operationId, 503, "board:a"));
+    await system.withoutProgram(() => call(operationId, 503, "board:a"));
   });
 
 it("all that is documented has been seen", () => {

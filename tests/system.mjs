@@ -15,7 +15,7 @@
  * With SANITIZE set the program of that build is used.  SEANCE_TEST_KEEP=1 keeps the folders.
  */
 import { execFile as execFileCallback, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -173,6 +173,18 @@ export async function startSystem({ app = "examples/todos", flags = [], env = {}
         `a worker process after ${old}`,
         10000,
       );
+    },
+
+    /* withoutProgram - runs it while the program's socket is not where nginx looks for it, and no connection is kept */
+    async withoutProgram(run) {
+      const file = join(dir, "program.sock");
+      renameSync(file, `${file}.away`);
+      try {
+        await system.killWorker();
+        await run();
+      } finally {
+        renameSync(`${file}.away`, file);
+      }
     },
 
     /* restartNginx - scripts/run starts nginx again whenever it ends; returns the new nginx's pid */

@@ -667,6 +667,17 @@ static const struct seance_channel guarded = {
 	.handle_event = board_event,
 };
 
+/* --- wall:*: guarded, too, but what is answered is the same for all --- */
+
+static const struct seance_channel wall = {
+	.topic = "wall:*",
+	.scope = SEANCE_SHARED,
+	.is_public = true,
+	.authorize = guarded_authorize,
+	.init = board_init,
+	.handle_event = board_event,
+};
+
 /* --- full:*: shared, the full state at every change; some have no first one --- */
 
 static enum seance_status
@@ -792,4 +803,4 @@ on_connect(struct seance_call *call, json_object *params)
 
 SEANCE_MAIN_CONNECT(on_connect, &todos, &todosfull, &foo, &authorized, &authmap, &bad_init,
                     &bad_init_map, &crash, &counter, &big, &biglist, &any, &board, &shared, &timer,
-                    &room, &face, &guarded, &full, &draft, &brief, &drafts)
+                    &room, &face, &guarded, &wall, &full, &draft, &brief, &drafts)
