@@ -373,13 +373,17 @@ join_living(struct engine *engine, struct message *message, struct instance *ins
 	call_release(&call);
 }
 
-/* The private instance that it comes back to; NULL: it has gone, or is none that one may come back to. */
+/*
+ * The private instance that it comes back to; NULL: it has gone, or is none that one may come back to.  In another
+ * history, after a backup was put back, its number may be somebody else's.
+ */
 static struct instance *
 left_instance(struct engine *engine, const struct message *message)
 {
 	struct instance *instance =
 		message->since_instance ? instance_by_id(engine, message->since_instance) : NULL;
 	if (!instance || instance->dead || instance->row.shared || instance->channel != message->channel ||
+	    !message->has_since || message->since_epoch != instance->row.epoch ||
 	    strcmp(instance->row.topic, message->topic) != 0)
 		return NULL;
 	return join_resumable(instance) ? instance : NULL;

@@ -100,6 +100,40 @@ describe("a backup is put back", () => {
     }
   });
 
+  it("a private state's token is not taken for another's, whose number is the same now", async () => {
+    const dir = temporaryDir();
+    let system = await startSystem({ app: "tests/conformance", dir });
+    /* join - the state that a client is told, and its token; it counts up n times, and its connection is lost */
+    const join = async (token, n = 0) => {
+      const raw = await Raw.open(`${system.ws}/socket/websocket?vsn=2.0.0`);
+      raw.send(["1", "1", "draft:a", "phx_join", { resume: token ? { at: token } : {} }]);
+      const { resume } = (await raw.frame())[4].response;
+      const { state } = (await raw.frame())[4];
+      for (let i = 0; i < n; i++) {
+        raw.send(["1", "2", "draft:a", "seance:event:inc", {}]);
+        await raw.frame();
+      }
+      await raw.close();
+      return { token: resume, state };
+    };
+    const number = () => sqlite(system, "select max(id) from instances").toString();
+    try {
+      sqlite(system, `.backup ${dir}/copy.db`);
+      const ann = await join(undefined, 1);
+      const numbers = [number()];
+      await system.stop();
+      sqlite(system, `.restore ${dir}/copy.db`);
+      system = await startSystem({ app: "tests/conformance", dir });
+      await join(undefined, 2); // somebody else
+      numbers.push(number());
+      assert.equal(numbers[0], numbers[1]);
+      assert.equal((await join(ann.token)).state.n, 0);
+    } finally {
+      await system.stop();
+      rmSync(dir, { recursive: true, force: true });
+    }
+  });
+
   it("while all is stopped; and when nothing came after the backup, positions stay", async () => {
     const dir = temporaryDir();
     let system = await startSystem({ app: "tests/conformance", dir });
