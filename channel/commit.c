@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine_internal.h"
 #include "json.h"
@@ -519,11 +520,23 @@ foreign_deletions(struct foreign *foreign)
 	}
 }
 
+/* Put back while this process runs: nothing in memory is true any more.  The next process sees what is missing. */
+static void
+die_if_put_back(struct engine *engine)
+{
+	int64_t last;
+	if (store_last(engine->store, &last) != STORE_OK || last >= engine->last)
+		return;
+	engine_log(engine, "commits are gone from the database: if a backup was put back, clients begin anew");
+	_exit(1);
+}
+
 /* Read and delivered before any unit of our own is made.  A conflict: what is staged must run again. */
 static enum store_status
 foreign_rows(struct engine *engine, struct commit_result *result, bool *conflict)
 {
 	struct foreign foreign = {.engine = engine, .result = result};
+	die_if_put_back(engine);
 	enum store_status status = store_scan(engine->store, engine->last, INT64_MAX, foreign_row, &foreign);
 	engine->posts_look = true;
 	if (status == STORE_OK)

@@ -100,6 +100,25 @@ describe("a backup is put back", () => {
     }
   });
 
+  it("while the program runs: it begins anew", async () => {
+    const system = await startSystem({ app: "tests/conformance" });
+    try {
+      const board = api(system, "board:back");
+      await board.add({ first: 1 });
+      sqlite(system, `.backup ${system.dir}/copy.db`);
+      await board.add({ lost: 2 });
+      const { position } = (await board.add({ lost: 3 })).body;
+      sqlite(system, `.restore ${system.dir}/copy.db`);
+      assert.deepEqual((await board.get()).body.state.items, [{ first: 1 }]);
+      await board.add({ other: 2 });
+      await board.add({ other: 3 });
+      await isForgotten(board, position, { n: 0, items: [{ first: 1 }, { other: 2 }, { other: 3 }] });
+      assert.equal(system.read("program.log").match(/commits are gone/g).length, 1);
+    } finally {
+      await system.stop();
+    }
+  });
+
   it("a private state's token is not taken for another's, whose number is the same now", async () => {
     const dir = temporaryDir();
     let system = await startSystem({ app: "tests/conformance", dir });
