@@ -145,15 +145,19 @@ describe("the conversation", () => {
       socket.on("message", (data) => {
         const frame = JSON.parse(data.toString());
         frames.push(frame);
-        const [joinRef, ref, topic, event] = frame;
+        const [joinRef, ref, topic, name, { type } = {}] = frame;
+        const event = name === "seance:event" ? type : name;
         const reply = (status, response = {}) => say(joinRef, ref, topic, "phx_reply", { status, response });
         if (topic === "phoenix") reply("ok");
         else if (event === "phx_join" && topic === "refused:a") reply("error", { reason: "no" });
         else if (event === "phx_join") {
           reply("ok");
-          say(joinRef, null, topic, "seance:change", { state: { n: 0 }, version: 0 });
-        } else if (event === "seance:event:inc") say(joinRef, null, topic, "seance:patch", { operations: [{ op: "replace", path: "/n", value: 1 }], version: 1 });
-        else if (event === "seance:event:bad") reply("error", { reason: "not so" });
+          say(joinRef, null, topic, "seance:change", { state: { n: 0 }, version: 0, resume: "1-0" });
+        } else if (event === "bad") reply("error", { reason: "not so" });
+        else if (event === "inc") {
+          say(joinRef, null, topic, "seance:patch", { operations: [{ op: "replace", path: "/n", value: 1 }], version: 1 });
+          reply("ok");
+        } else if (event === "nothing") reply("ok");
       });
     });
   });
@@ -167,6 +171,7 @@ describe("the conversation", () => {
   });
 
   const say = (...frame) => sockets.at(-1).send(JSON.stringify(frame));
+  const joinRef = () => frames.findLast((frame) => frame[3] === "phx_join")[1];
 
   async function open(topic = "t:a", payload) {
     sockets = [];
@@ -186,7 +191,8 @@ describe("the conversation", () => {
   it("connects, joins, has the state", async () => {
     const { client, channel } = await joined("t:a", { hello: 1 });
     assert.equal(sockets[0].path, "/socket/websocket?token=x+y&vsn=2.0.0");
-    assert.deepEqual(frames[1], ["2", "2", "t:a", "phx_join", { hello: 1 }]);
+    assert.deepEqual(frames.map((frame) => frame[3]), ["heartbeat", "phx_join"]);
+    assert.deepEqual(frames[1], [joinRef(), joinRef(), "t:a", "phx_join", { hello: 1, replies: true, resume: {} }]);
     assert.equal(client.status, "open");
     assert.equal(channel.status, "joined");
     assert.deepEqual([channel.state, channel.version], [{ n: 0 }, 0]);
@@ -203,7 +209,7 @@ describe("the conversation", () => {
     const payload = { i: 0 };
     const pushes = Array.from({ length: 50 }, (_, i) => ((payload.i = i), channel.push("nothing", payload)));
     await within(Promise.all(pushes), "50 pushes");
-    assert.deepEqual(frames.filter((frame) => frame[3] === "seance:event:nothing").map((frame) => frame[4].i), Array.from({ length: 50 }, (_, i) => i));
+    assert.deepEqual(frames.filter((frame) => frame[4].type === "nothing").map((frame) => frame[4].payload.i), Array.from({ length: 50 }, (_, i) => i));
   });
 
   it("what is pushed by who hears of the join comes after what waited", async () => {
@@ -211,7 +217,7 @@ describe("the conversation", () => {
     const first = channel.push("nothing", { i: 0 });
     const second = new Promise((resolve) => (channel.onstatus = (status) => status === "joined" && resolve(channel.push("nothing", { i: 1 }))));
     await within(Promise.all([first, second]), "both");
-    assert.deepEqual(frames.filter((frame) => frame[3] === "seance:event:nothing").map((frame) => frame[4].i), [0, 1]);
+    assert.deepEqual(frames.filter((frame) => frame[4].type === "nothing").map((frame) => frame[4].payload.i), [0, 1]);
   });
 
   it("1,000 events may wait; who leaves rejects them", async () => {
@@ -239,13 +245,13 @@ describe("the conversation", () => {
     const got = [];
     const stop = channel.on("said", (detail) => got.push(detail));
     channel.onerror = (payload) => got.push(payload);
-    say("2", null, "t:a", "seance:event", { name: "said", detail: { x: 1 } });
+    say(joinRef(), null, "t:a", "seance:event", { name: "said", detail: { x: 1 } });
     say(null, null, "t:a", "seance:event", { name: "said", detail: null });
-    say("2", null, "t:a", "seance:error", { message: "oh" });
+    say(joinRef(), null, "t:a", "seance:error", { message: "oh" });
     await until(() => got.length === 3, "three of them");
     assert.deepEqual(got, [{ x: 1 }, null, { message: "oh" }]);
     stop();
-    say("2", null, "t:a", "seance:event", { name: "said", detail: 2 });
+    say(joinRef(), null, "t:a", "seance:event", { name: "said", detail: 2 });
     await channel.push("inc");
     assert.equal(got.length, 3);
   });
@@ -254,11 +260,11 @@ describe("the conversation", () => {
     const { channel } = await joined();
     const seen = [];
     channel.onchange = (state, version) => seen.push([state.n, version]);
-    for (const version of [3, 4, 5]) say("2", null, "t:a", "seance:patch", { operations: [], version });
+    for (const version of [3, 4, 5]) say(joinRef(), null, "t:a", "seance:patch", { operations: [], version });
     await until(() => frames.some((frame) => frame[3] === "seance:refresh"), "a refresh");
-    say("2", null, "t:a", "seance:change", { state: { n: 7 }, version: 5 });
-    say("2", null, "t:a", "seance:patch", { operations: [{ op: "replace", path: "/n", value: 8 }], version: 6 });
-    say("2", null, "t:a", "seance:patch", { operations: [], version: 0 });
+    say(joinRef(), null, "t:a", "seance:change", { state: { n: 7 }, version: 5 });
+    say(joinRef(), null, "t:a", "seance:patch", { operations: [{ op: "replace", path: "/n", value: 8 }], version: 6 });
+    say(joinRef(), null, "t:a", "seance:patch", { operations: [], version: 0 });
     await until(() => seen.length === 3, "state and patches");
     assert.deepEqual(seen, [[7, 5], [8, 6], [8, 0]]);
     assert.equal(frames.filter((frame) => frame[3] === "seance:refresh").length, 1);
@@ -266,7 +272,7 @@ describe("the conversation", () => {
 
   it("a patch that does not fit: the state is asked for", async () => {
     const { channel } = await joined();
-    say("2", null, "t:a", "seance:patch", { operations: [{ op: "add", path: "/__proto__", value: {} }], version: 1 });
+    say(joinRef(), null, "t:a", "seance:patch", { operations: [{ op: "add", path: "/__proto__", value: {} }], version: 1 });
     await until(() => frames.some((frame) => frame[3] === "seance:refresh"), "a refresh");
     assert.deepEqual([channel.state, channel.version], [{ n: 0 }, 0]);
   });
@@ -279,29 +285,37 @@ describe("the conversation", () => {
     assert.deepEqual([channel.status, channel.version], ["joined", 0]);
   });
 
-  it("a broken connection: closed, then open and joined again; what was on its way is rejected", async () => {
+  it("a broken connection: closed, then open and joined again; what was on its way is sent again under its key, once", async () => {
     const { client, channel } = await joined();
     const statuses = [];
     client.onstatus = (status) => statuses.push(status);
     sockets[0].removeAllListeners("message");
+    const heard = new Promise((resolve) => sockets[0].on("message", (data) => resolve(JSON.parse(data))));
     const push = channel.push("inc");
-    push.catch(() => {});
+    const lost = await within(heard, "the first sending");
     sockets[0].terminate();
-    await assert.rejects(within(push, "the push"), /lost before the answer/);
-    const later = channel.push("inc");
-    await until(() => sockets.length === 2 && channel.status === "joined", "another connection");
+    const later = channel.push("nothing");
+    await within(Promise.all([push, later]), "both pushes");
     assert.deepEqual(statuses, ["closed", "connecting", "open"]);
-    await within(later, "the push that waited");
-    assert.equal(frames.filter((frame) => frame[3] === "seance:event:inc").length, 1);
+    assert.deepEqual(frames.at(-3)[4], { replies: true, resume: { at: "1-0" } });
+    assert.deepEqual(frames.at(-2).slice(2), lost.slice(2));
+    assert.match(lost[4].key, /^\w{12,}-\d+$/);
+    assert.deepEqual(frames.at(-1)[4].type, "nothing");
+    assert.notEqual(frames.at(-1)[4].key, lost[4].key);
   });
 
-  it("phx_error: lost, then joined again", async () => {
+  it("phx_error: the first that waits for an answer is rejected; joined again, the others are sent", async () => {
     const { channel } = await joined();
+    sockets[0].pause();
+    const [crashes, waits] = [channel.push("inc"), channel.push("inc")];
     const statuses = [];
     channel.onstatus = (status) => statuses.push(status);
-    say("2", "2", "t:a", "phx_error", {});
+    say(joinRef(), joinRef(), "t:a", "phx_error", {});
+    await assert.rejects(within(crashes, "the crash"), /has crashed/);
+    sockets[0].resume();
     await until(() => channel.status === "joined" && statuses.length === 3, "the rejoin");
     assert.deepEqual(statuses, ["lost", "joining", "joined"]);
+    await within(waits, "the other");
   });
 
   it("a refused join says why and is tried again", async () => {

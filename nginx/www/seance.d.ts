@@ -5,14 +5,21 @@
 /**
  * A socket, connecting.  It carries any number of channels, and connects again by itself until `disconnect()`.
  * `url` is the mount: a path of this site, or http(s):// or ws(s)://.
+ *
+ * By WebSocket; where none can be opened, by server-sent events and POST; where that cannot be either (private state,
+ * more than four channels, something between that holds streams back), by long-poll.  What works is kept to; every three
+ * minutes, and when the browser is online again, it is seen whether there is a WebSocket now.
  */
 export function connect(url: string | URL, options?: Options): Socket;
 
 export interface Options {
-  /** What connect and authorize see as parameters; a function is asked at each attempt. */
+  /** What connect and authorize see as parameters; a function is asked for each request. */
   params?: Given<Record<string, string | number | boolean>>;
-  /** Another constructor of WebSockets, where there is no global one. */
+  /** Other constructors, where there are no global ones.  Without EventSource there are no server-sent events. */
   WebSocket?: unknown;
+  EventSource?: unknown;
+  /** Where the HTTP API is, seen from the mount as a folder: "../channels" */
+  api?: string;
 }
 
 /** A value, or a function that is asked for it each time. */
@@ -22,7 +29,7 @@ export interface Socket {
   readonly status: "connecting" | "open" | "closed";
   /** At each change of `status`. */
   onstatus: ((status: Socket["status"]) => void) | null;
-  /** A channel, joining. `payload` is the join's. */
+  /** A channel, joining. `payload` is the join's; by server-sent events it is part of the query, all text. */
   channel<State = any>(topic: string, payload?: Given<object>): Channel<State>;
   /** Ends it for good, and its channels; what waits in them is rejected. */
   disconnect(): void;
@@ -53,11 +60,12 @@ export interface Channel<State = any> {
   on(name: string, listener: (detail: any) => void): () => void;
 
   /**
-   * Sends an event, or keeps it until the channel is joined: what is pushed is sent once, in order.  Fulfilled
-   * when its effect is in `state` and the events that it causes have been given to their listeners.
+   * Sends an event, or keeps it until the channel is joined: what is pushed is done once, in order, also when the
+   * connection breaks meanwhile.  Fulfilled when its effect is in `state` and the events that it causes have been given
+   * to their listeners.  By POST only objects can be sent.
    *
-   * Rejected with a Refused when the server refuses it; with another Error when the connection broke before the
-   * answer (it may have been done or not), when the channel was left, or when 1,000 wait already.
+   * Rejected with a Refused when the server refuses it; with another Error when the channel's code has crashed, when
+   * the channel was left, or when 1,000 wait already.
    */
   push(name: string, payload?: unknown): Promise<void>;
 

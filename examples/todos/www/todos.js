@@ -22,7 +22,7 @@ async function push(event, payload) {
     notice("");
     return true;
   } catch (error) {
-    notice(error.name === "Refused" ? `Not possible: ${error.message}.` : "The connection broke meanwhile. Look whether it was done.");
+    notice(error.name === "Refused" ? `Not possible: ${error.message}.` : `It went wrong: ${error.message}.`);
     return false;
   }
 }
