@@ -296,18 +296,23 @@ send(struct server *server, struct loop_request *request, json_object *params)
 	}
 }
 
+static bool
+is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* The next frame; false when there is none. */
 static bool
 next_frame(struct batch *batch, const char **frame, size_t *len)
 {
-	static const char space[] = " \t\r\n";
-	while (batch->at < batch->end && strchr(space, *batch->at))
+	while (batch->at < batch->end && is_space(*batch->at))
 		batch->at++;
 	*frame = batch->at;
 	const char *end = batch->lines ? memchr(batch->at, '\n', (size_t)(batch->end - batch->at)) : NULL;
 	batch->at = end ? end : batch->end;
 	*len = (size_t)(batch->at - *frame);
-	while (*len > 0 && strchr(space, (*frame)[*len - 1]))
+	while (*len > 0 && is_space((*frame)[*len - 1]))
 		--*len;
 	batch->number++;
 	return *len > 0;
