@@ -1,8 +1,10 @@
 /*
  * phx-live-state 0.12.3, from npm, against /live_state: the other vocabulary.
  */
+import "./lib/xml_http_request.mjs";
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
+import * as phoenix from "phoenix";
 import WebSocket from "ws";
 import { LiveState } from "./lib/live_state.mjs";
 import { Raw } from "./lib/raw.mjs";
@@ -22,12 +24,12 @@ afterEach(() => {
 });
 
 /* start - a LiveState that has been connected; its events are kept in `seen` */
-function start(topic, params = {}) {
+function start(topic, params = {}, transport = WebSocket) {
   const live = new LiveState({
     url: `${system.ws}/live_state`,
     topic,
     params,
-    socketOptions: { transport: WebSocket, logger() {} },
+    socketOptions: { transport, logger() {} },
   });
   live.seen = [];
   for (const name of ["change", "patch", "error"]) live.addEventListener(`livestate-${name}`, ({ detail }) => live.seen.push([name, detail]));
@@ -38,8 +40,8 @@ function start(topic, params = {}) {
 
 const send = (live, name, detail = {}) => live.dispatchEvent(new CustomEvent(name, { detail }));
 
-async function joined(topic, params) {
-  const live = start(topic, params);
+async function joined(topic, params, transport) {
+  const live = start(topic, params, transport);
   await until(() => live.state !== undefined, `the state of ${topic}`);
   return live;
 }
@@ -121,6 +123,52 @@ describe("phx-live-state", () => {
     } finally {
       await raw.close();
     }
+  });
+});
+
+describe("phx-live-state by long-poll", () => {
+  it("gets the state, patches, and what others do", async () => {
+    const live = await joined("board:asks", {}, phoenix.LongPoll);
+    const other = await joined("board:asks");
+    assert.deepEqual(live.state, { n: 0, items: [] });
+    send(live, "inc");
+    await until(() => live.stateVersion === 1 && other.stateVersion === 1, "its patch");
+    send(other, "add", { id: 1 });
+    await until(() => live.stateVersion === 2, "the other's");
+    for (const one of [live, other]) assert.deepEqual(one.state, { n: 1, items: [{ id: 1 }] });
+  });
+
+  it("an error; a refused join; a refresh after a made-up gap", async () => {
+    const bad = start("bad_init:a", {}, phoenix.LongPoll);
+    const refused = start("authmap:a", {}, phoenix.LongPoll);
+    for (const [live, message] of [[bad, "you stink"], [refused, "nope"]]) {
+      await until(() => live.seen.some(([name]) => name === "error"), "the error");
+      assert.equal(live.seen[0][1].message, message);
+    }
+    const live = await joined("counter:asks", {}, phoenix.LongPoll);
+    live.stateVersion = 77;
+    send(live, "inc");
+    await until(() => live.stateVersion === 1, "the state anew");
+    assert.deepEqual(live.state, { count: 1 });
+  });
+
+  it("through SIGKILL of the worker process unnoticed, and a restart of nginx", async () => {
+    const live = await joined("board:killed", {}, phoenix.LongPoll);
+    for (let i = 1; i <= 4; i++) {
+      if (i > 1) await system.killWorker();
+      send(live, "add", { i });
+      await until(() => live.stateVersion === i, `version ${i}`, 15000);
+    }
+    assert.deepEqual(live.seen.map(([name]) => name), ["change", ...Array.from({ length: 4 }, () => ["patch", "change"]).flat()]);
+    await system.restartNginx();
+    const errors = () => live.seen.filter(([name]) => name === "error").length;
+    await until(() => errors() > 0, "the end of the connection");
+    // it begins with the state anew, whose version it has already
+    const other = await joined("board:killed");
+    await until(() => live.channel.state === "joined", "the rejoin", 20000);
+    send(other, "add", { i: 5 });
+    await until(() => live.stateVersion === 5, "what the other does", 15000);
+    assert.deepEqual(live.state, { n: 0, items: [1, 2, 3, 4, 5].map((i) => ({ i })) });
   });
 });
 

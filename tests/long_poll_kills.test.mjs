@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { LongPoll, ndjson, request } from "./lib/long_poll.mjs";
 import { patched } from "./lib/recording.mjs";
-import { until, within } from "./lib/wait.mjs";
+import { patience, until, within } from "./lib/wait.mjs";
 import { startSystem } from "./system.mjs";
 
 let system;
@@ -41,23 +41,33 @@ async function each(list, some, work) {
   }));
 }
 
-describe("1,000 that wait", () => {
+const MANY = patience > 1 ? 200 : 1000; // with sanitizers it is slow
+
+describe(`${MANY} that wait`, () => {
   const topic = "board:waiters";
   const sessions = [];
   const stop = new AbortController();
   setMaxListeners(0, stop.signal);
   let waits;
-  const parked = (count) => until(async () => ((await system.counts()).parked ?? 0) === count, `${count} to wait`, 30000);
-  const wait = () => (waits = sessions.map((session) => session.ask({ signal: stop.signal })));
+  const parked = async () => (await system.counts()).parked ?? 0;
+  // one whose time is over asks again: it is told then, and need not wait for that
+  const most = () => until(async () => (await parked()) >= 0.95 * MANY, "most of them to wait", 30000);
+  const told = (session) => {
+    const frame = session.frame("what is told", 60000, { signal: stop.signal });
+    frame.catch(() => {}); // said where it is waited for
+    return frame;
+  };
+  const wait = () => (waits = sessions.map(told));
 
   before(async () => {
-    await each(Array.from({ length: 1000 }), 50, async () => {
+    waits = [];
+    await each(Array.from({ length: MANY }), 50, async () => {
       const session = await LongPoll.open(url());
       await session.join(topic);
       sessions.push(session);
+      waits.push(told(session));
     });
-    wait();
-    await parked(1000);
+    await most();
   });
 
   /* answered - all of them, by one event each, with the version */
@@ -65,28 +75,29 @@ describe("1,000 that wait", () => {
     const began = performance.now();
     assert.equal((await post(topic, "inc")).version, version);
     const answers = await within(Promise.all(waits), "all answers", 30000);
-    console.log(`# 1000 waiting clients told in ${Math.round(performance.now() - began)} ms`);
-    for (const frames of answers) assert.deepEqual(frames, [[null, null, topic, "seance:patch", { operations: [{ op: "replace", path: "/n", value: version }], version }]]);
+    console.log(`# ${MANY} waiting clients told in ${Math.round(performance.now() - began)} ms`);
+    for (const frame of answers) assert.deepEqual(frame, [null, null, topic, "seance:patch", { operations: [{ op: "replace", path: "/n", value: version }], version }]);
+    for (const { frames } of sessions) assert.deepEqual(frames, []);
   }
 
   it("are all told by one event, none twice", async () => {
     await answered(1);
     wait();
-    await parked(1000);
+    await most();
   });
 
   it("wait on through a kill of the program, and are told then", async () => {
     await system.killWorker();
-    await parked(1000);
+    await most();
     await answered(2);
   });
 
   it("leave nothing behind when they have gone", async () => {
     wait();
-    await parked(1000);
+    await most();
     stop.abort();
     await Promise.allSettled(waits);
-    await parked(0);
+    await until(async () => (await parked()) === 0, "none to wait");
     await until(() => stored() === 0, () => `${stored()} sessions to end`, 20000);
     assert.equal((await request(at(topic))).body.version, 2);
   });

@@ -4,6 +4,7 @@
 import "./lib/xml_http_request.mjs";
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import * as phoenix16 from "phoenix";
 import * as phoenix17 from "phoenix17";
 import * as phoenix18 from "phoenix18";
@@ -150,6 +151,39 @@ for (const [name, { Socket }, { transport = WebSocket, fetches = false, ...optio
       assert.deepEqual([own.frames, shared.frames], [frames, frames]);
       assert.deepEqual([own.state, shared.state], [{ count: 2 }, { n: 2, items: [] }]);
       assert.deepEqual([own.joins, shared.joins, counts], [1, 1, before]);
+    });
+
+    it("60 pushes while it is killed twice: each applied once, each patch seen once", async () => {
+      const seen = await joined(`board:pushes-${tag}`);
+      const { joins } = seen;
+      for (let i = 1; i <= 60; i++) {
+        seen.channel.push("seance:event:add", { id: i });
+        await new Promise((done) => setTimeout(done, 5)); // else 1.6 asks by all at once, in any order
+        if (i % 20 === 0 && i < 60) await system.killWorker();
+      }
+      await until(() => seen.version === 60, () => `version 60: ${seen.version}`, 20000);
+      assert.deepEqual(seen.frames.map(([, version]) => version), Array.from({ length: 61 }, (_, i) => i));
+      assert.deepEqual(seen.state.items.map(({ id }) => id).sort((a, b) => a - b), Array.from({ length: 60 }, (_, i) => i + 1));
+      assert.equal(seen.joins, joins);
+    });
+
+    it("pushes around a restart of nginx: none twice, and all agree in the end", async () => {
+      const seen = await joined(`board:around-${tag}`);
+      const restarted = system.restartNginx();
+      let over = false;
+      restarted.finally(() => (over = true)).catch(() => {});
+      for (let i = 1; !over || i < 20; i++) {
+        seen.channel.push("seance:event:add", { id: i });
+        await new Promise((done) => setTimeout(done, 20));
+      }
+      await restarted;
+      await until(() => seen.joins > 1, "the rejoin", 20000);
+      seen.channel.push("seance:event:add", { id: "last" });
+      await until(() => seen.state.items.some(({ id }) => id === "last"), "the last one", 10000);
+      const server = async () => (await (await fetch(`${system.url}/channels/board:around-${tag}`)).json()).state;
+      await until(async () => isDeepStrictEqual(seen.state, await server()), "the same state", 10000);
+      const ids = seen.state.items.map(({ id }) => id);
+      assert.equal(new Set(ids).size, ids.length);
     });
 
     it("a restart of nginx: it connects and joins again, shared state goes on", async () => {

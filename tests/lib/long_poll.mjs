@@ -9,7 +9,7 @@
  * Nothing is repeated and nothing is forgiven: what is not as it should be is thrown.
  */
 import { request as httpRequest } from "node:http";
-import { within } from "./wait.mjs";
+import { patience, within } from "./wait.mjs";
 
 /*
  * request - one request on a connection of its own: {status, headers, text, body, ms}; body is the JSON, if it is some
@@ -89,12 +89,12 @@ export class LongPoll {
     return body.messages.map((message) => JSON.parse(message));
   }
 
-  /* frame - the next one, whatever answer it is in */
-  async frame(what = "the next frame", ms = 15000) {
-    const end = performance.now() + ms;
+  /* frame - the next one, whatever answer it is in; options: of the questions */
+  async frame(what = "the next frame", ms = 15000, options = {}) {
+    const end = performance.now() + ms * patience;
     while (this.frames.length === 0) {
-      if (performance.now() > end) throw new Error(`waited ${ms} ms in vain for ${what}`);
-      this.frames = await this.ask();
+      if (performance.now() > end) throw new Error(`waited ${ms * patience} ms in vain for ${what}`);
+      this.frames = await this.ask(options);
     }
     return this.frames.shift();
   }
