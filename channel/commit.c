@@ -527,7 +527,8 @@ die_if_put_back(struct engine *engine)
 	int64_t last;
 	if (store_last(engine->store, &last) != STORE_OK || last >= engine->last)
 		return;
-	engine_log(engine, "commits are gone from the database: if a backup was put back, clients begin anew");
+	engine_log(engine,
+	           "commits are gone from the database: if a backup was put back, clients begin anew");
 	_exit(1);
 }
 
