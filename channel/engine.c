@@ -374,7 +374,7 @@ struct socket *
 engine_find(struct engine *engine, const char *token)
 {
 	struct socket *socket = table_find_text(engine->sockets_by_token, token);
-	return socket && !socket->lost_ms ? socket : NULL;
+	return socket && !socket->until_ms ? socket : NULL;
 }
 
 struct socket *
@@ -463,9 +463,9 @@ end_unlisted(struct engine *engine, int64_t now)
 	struct socket *next;
 	for (struct socket *s = engine->sockets; s; s = next) {
 		next = s->next;
-		if (s->lost_ms && (s->lost_ms <= now || s->join_count == 0))
+		if (s->until_ms && !s->running && (s->until_ms <= now || s->join_count == 0))
 			socket_end(engine, s);
-		else if (!s->lost_ms && !s->link && !s->running &&
+		else if (!s->until_ms && !s->link && !s->running &&
 		         now - s->unlinked_ms > engine->limits.grace_ms && !watch_waits(engine, s))
 			socket_lose(engine, s);
 	}

@@ -91,7 +91,8 @@ struct socket {
 	void *answer; /* the caller's: collects what its present request is answered */
 	uint64_t handle;
 	int64_t unlinked_ms; /* monotonic: when a link last listed it or a request came */
-	int64_t lost_ms; /* its connection has ended; it ends then, unless its joins are resumed; 0: no */
+	int64_t
+		until_ms; /* it has no connection and is sent nothing; it ends then, unless it comes back; 0: no */
 
 	bool ended;
 	int users; /* messages that refer to it after its end */
@@ -104,6 +105,8 @@ enum join_wants {
 	JOIN_RESUMES = 1, /* to be told where it stands, so that it can come back there */
 	JOIN_REPLIES = 2, /* an answer to each of its events that succeeds */
 	JOIN_OWNS = 4,    /* not asked for: its instance is private */
+	JOIN_REQUESTS =
+		8, /* its client has no connection: it comes with single requests, to private state */
 };
 
 enum message_kind {
@@ -124,7 +127,7 @@ enum message_outcome {
 	OUTCOME_NONE,      /* not run yet */
 	OUTCOME_COMMITTED, /* its frames are in the deliveries */
 	OUTCOME_REFUSED,   /* reason says why */
-	OUTCOME_UNMATCHED, /* the topic is not joined, or nobody serves it */
+	OUTCOME_UNMATCHED, /* the topic is not joined, or nobody serves it, or one of another scope: see channel */
 	OUTCOME_UNKNOWN,   /* the topic is joined, but the event means nothing */
 	OUTCOME_NOTHING,   /* no answer is due */
 	OUTCOME_LEFT,      /* leave of a topic that was not joined */
@@ -144,7 +147,9 @@ struct message {
 	struct socket *socket; /* in use; of a post: the one joined to its private instance; or NULL */
 	struct post *post;     /* owned; NULL: a client's */
 	struct visit *visit;   /* owned; NULL: it is none */
-	bool of_stream; /* a server-sent stream's join: of a shared topic; its frames go by the link alone */
+	bool
+		by_api; /* of the HTTP API: its request is answered otherwise than by frames.  A join: of a stream, so
+	                   of a shared topic; with JOIN_REQUESTS of a private one: visit gets the state */
 	int wants;      /* of a join, then of all that is about it: enum join_wants */
 	char *resume;   /* of a join: where it says that it left; the caller makes since_ of it */
 	bool has_since; /* of a join: it knows the state as of this position, and wants what it missed */
@@ -395,7 +400,7 @@ void commit_result_release(struct commit_result *result);
 /*
  * engine_visit - a request by a client without a socket
  *
- * visit     Taken.
+ * visit     Taken.  With a socket, it is for what that has joined with JOIN_REQUESTS: OUTCOME_DENIED if it has not.
  * request   Comes back in the answered list of a commit, in a message with the visit: OUTCOME_COMMITTED: answer
  *           and position say what; REFUSED, FORBIDDEN, DENIED: reason says why; UNMATCHED, CHANGED, MISUSED,
  *           CRASHED, FAILED.

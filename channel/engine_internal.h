@@ -49,8 +49,10 @@
 #define ANSWERS_EVERY_MS 10000
 #define POST_CRASHES     3   /* a broadcast or timer that crashes its callback so often is set aside */
 #define POST_RETRY_MS    100 /* after the first crash it waits twice as long, and so on */
-#define POLL_BYTES       (256 * 1024) /* about so much a polled socket is given at once */
-#define STATE_ROWS       1000 /* a row's full state may stand in one at most so many rows before it */
+#define IDLE_MS \
+	600000 /* a client without a connection has gone after this, unless the channel says else */
+#define POLL_BYTES (256 * 1024) /* about so much a polled socket is given at once */
+#define STATE_ROWS 1000         /* a row's full state may stand in one at most so many rows before it */
 
 /* Ended, but the log may still name it: ended is not 0. */
 struct join {
@@ -266,6 +268,8 @@ void socket_stored(struct engine *engine, struct socket *socket, int64_t id);
 void socket_end(struct engine *engine, struct socket *socket);
 /* socket_lose - its connection has ended, and so do its joins, but for those that may be resumed for a while */
 void socket_lose(struct engine *engine, struct socket *socket);
+/* socket_idle - it has no connection; the time in which it must come back begins */
+void socket_idle(struct socket *socket, const struct seance_channel *channel);
 void socket_unlink(struct engine *engine, struct socket *socket);
 void socket_use(struct socket *socket);
 void socket_unuse(struct socket *socket);
@@ -432,6 +436,8 @@ char *show_text(const struct instance *instance);    /* owned by the caller */
 void visit_run(struct engine *engine, struct message *message);
 /* visit_of_event - gives a socket's event, which has a key, the visit that keeps it */
 void visit_of_event(struct message *message, const struct instance *instance);
+/* visit_answer_state - what it is answered: the state as it is now, with what is staged */
+void visit_answer_state(struct message *message, const struct instance *instance, bool reset);
 /* visit_answer_event - what is kept of a staged event: its answer, as a request is given it */
 void visit_answer_event(struct message *message, const struct instance *instance,
                         const struct staged *staged);

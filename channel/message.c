@@ -401,7 +401,8 @@ run_join(struct engine *engine, struct message *message)
 {
 	struct instance *instance = NULL;
 	message->channel = channel_for(engine, message->topic);
-	if (!message->channel || (message->of_stream && message->channel->scope != SEANCE_SHARED)) {
+	enum seance_scope scope = message->wants & JOIN_REQUESTS ? SEANCE_PRIVATE : SEANCE_SHARED;
+	if (!message->channel || (message->by_api && message->channel->scope != scope)) {
 		message_answer(engine, message, OUTCOME_UNMATCHED);
 		return;
 	}

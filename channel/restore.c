@@ -31,6 +31,8 @@ restore_join(void *context, const struct store_join *row)
 	join_attach(join);
 	if (row->ended)
 		join_ended(engine, join, row->ended);
+	else if (join->wants & JOIN_REQUESTS)
+		socket_idle(socket, instance->channel);
 	return true;
 }
 
@@ -76,7 +78,8 @@ static void
 need_all(struct engine *engine)
 {
 	for (struct socket *s = engine->sockets; s; s = s->next)
-		s->floor = engine->oldest;
+		if (!s->until_ms)
+			s->floor = engine->oldest;
 }
 
 static enum store_status

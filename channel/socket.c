@@ -179,6 +179,14 @@ resume_ttl(const struct socket *socket)
 	return ttl;
 }
 
+static void
+stay(struct socket *socket, int64_t ms)
+{
+	socket->known = false;
+	socket->floor = NOTHING_NEEDED;
+	socket->until_ms = clock_ms() + ms;
+}
+
 void
 socket_lose(struct engine *engine, struct socket *socket)
 {
@@ -197,15 +205,19 @@ socket_lose(struct engine *engine, struct socket *socket)
 	if (socket->fill)
 		fills_remove(engine, socket);
 	socket_unlink(engine, socket);
-	socket->known = false;
-	socket->floor = NOTHING_NEEDED;
-	socket->lost_ms = clock_ms() + (int64_t)ttl * 1000;
+	stay(socket, (int64_t)ttl * 1000);
+}
+
+void
+socket_idle(struct socket *socket, const struct seance_channel *channel)
+{
+	stay(socket, channel->resume_ttl > 0 ? (int64_t)channel->resume_ttl * 1000 : IDLE_MS);
 }
 
 void
 socket_want_fill(struct engine *engine, struct socket *socket, int64_t position)
 {
-	if (socket->lost_ms)
+	if (socket->until_ms)
 		return;
 	if (position > socket->position)
 		socket->position = position;

@@ -284,6 +284,10 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	stage_events(staged, call);
 	stage_effects(staged, call);
 	join_give_assigns(staged->join, call_take_assigns(call));
+	if (message->wants & JOIN_REQUESTS) {
+		socket_idle(message->socket, instance->channel);
+		visit_answer_state(message, instance, false);
+	}
 }
 
 /* A join that failed in init: it is answered ok, told why, and has ended. */

@@ -17,6 +17,7 @@ visit_free(struct visit *visit)
 	json_object_put(visit->params);
 	json_object_put(visit->body);
 	free(visit->name);
+	free(visit->socket);
 	free(visit->event);
 	free(visit->digest);
 	for (int i = 0; i < VISIT_KEYS; i++)
@@ -122,9 +123,8 @@ end_answer(struct visit *visit, struct buffer *out)
 	visit->answer = out->at;
 }
 
-/* As the instance is now, with what is staged. */
-static void
-answer_state(struct message *message, struct instance *instance, bool reset)
+void
+visit_answer_state(struct message *message, const struct instance *instance, bool reset)
 {
 	struct buffer out = {0};
 	char *state = show_text(instance);
@@ -204,7 +204,7 @@ see(struct engine *engine, struct message *message, struct instance *instance)
 		message_answer(engine, message, OUTCOME_COMMITTED);
 		return;
 	}
-	answer_state(message, instance, visit->has_since);
+	visit_answer_state(message, instance, visit->has_since);
 	if (instance->staged)
 		stage_rowless(engine, message, instance);
 	else
@@ -263,6 +263,15 @@ visit_answer_event(struct message *message, const struct instance *instance, con
 	end_answer(message->visit, &out);
 }
 
+/* What it has joined; NULL: nothing (any more), or it wants shared state. */
+static struct join *
+own_join(const struct message *message)
+{
+	struct socket *socket = message->socket;
+	struct join *join = socket && !socket->ended ? socket_join(socket, message->topic) : NULL;
+	return join && join->wants & JOIN_REQUESTS ? join : NULL;
+}
+
 static void
 finish_visit(struct engine *engine, struct run *run, enum seance_status status)
 {
@@ -270,7 +279,7 @@ finish_visit(struct engine *engine, struct run *run, enum seance_status status)
 	status = settle(engine, run, status);
 	if (status == SEANCE_OK) {
 		visit_answer_event(message, run->instance,
-		                   stage_event(engine, message, run->instance, NULL, &run->call));
+		                   stage_event(engine, message, run->instance, own_join(message), &run->call));
 		return;
 	}
 	if (status == SEANCE_REFUSED)
@@ -298,7 +307,8 @@ event_run(struct engine *engine, struct message *message, struct instance *insta
 		message_answer(engine, message, OUTCOME_CHANGED);
 		return;
 	}
-	run_init(&run, message, instance, message->assigns);
+	const struct join *own = own_join(message);
+	run_init(&run, message, instance, own ? own->next_assigns : message->assigns);
 	run.call.edit = &instance->edit;
 	run.call.version = instance->version;
 	enum seance_status status = run_callback(engine, &run, run_visit_event);
@@ -430,7 +440,10 @@ may_come_in(struct engine *engine, struct message *message)
 static void
 on_state(struct engine *engine, struct message *message, struct instance *instance)
 {
-	if (message->visit->event)
+	struct join *own = own_join(message);
+	if (message->visit->leaves)
+		stage(engine, message, STORE_LEAVE, instance, own->join_ref)->ends = own;
+	else if (message->visit->event)
 		event_run(engine, message, instance);
 	else
 		see(engine, message, instance);
@@ -485,19 +498,43 @@ init_run(struct engine *engine, struct message *message, struct instance *instan
 	free(topic);
 }
 
-void
-visit_run(struct engine *engine, struct message *message)
+static struct instance *
+shared_instance(struct engine *engine, struct message *message)
 {
 	struct instance *instance = NULL;
 	if (!may_come_in(engine, message))
-		return;
-	if (message->visit->event && visit_was_answered(engine, message))
-		return;
+		return NULL;
 	if (instance_find_shared(engine, message->channel, message->topic, &instance) != STORE_OK) {
 		message_answer(engine, message, OUTCOME_FAILED);
-		return;
+		return NULL;
 	}
-	if (wait_for(instance, message))
+	return instance;
+}
+
+/* Whose token it is was asked when it joined. */
+static struct instance *
+own_instance(struct engine *engine, struct message *message)
+{
+	const struct join *own = own_join(message);
+	if (!own) {
+		message->channel = channel_for(engine, message->topic);
+		bool none = !message->channel || message->channel->scope == SEANCE_SHARED;
+		message_answer(engine, message,
+		               none && message->visit->leaves ? OUTCOME_UNMATCHED : OUTCOME_DENIED);
+		return NULL;
+	}
+	message->channel = own->instance->channel;
+	socket_idle(message->socket, message->channel);
+	return own->instance;
+}
+
+void
+visit_run(struct engine *engine, struct message *message)
+{
+	bool own = message->visit->socket || message->visit->leaves;
+	struct instance *instance = (own ? own_instance : shared_instance)(engine, message);
+	if (!instance || (message->visit->event && visit_was_answered(engine, message)) ||
+	    wait_for(instance, message))
 		return;
 	if (!instance->row.id && !instance->loaded) {
 		init_run(engine, message, instance);
@@ -521,6 +558,10 @@ engine_visit(struct engine *engine, struct visit *visit, const char *topic, void
 	struct message *message = memory_zeroed(1, sizeof(*message));
 	message->kind = MESSAGE_VISIT;
 	message->visit = visit;
+	message->by_api = true;
+	message->socket = visit->socket ? table_find_text(engine->sockets_by_token, visit->socket) : NULL;
+	if (message->socket)
+		socket_use(message->socket);
 	message->topic = memory_strdup(topic);
 	message->event = visit->event ? memory_strdup(visit->event) : NULL;
 	message->payload = json_object_get(visit->params);

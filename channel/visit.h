@@ -1,7 +1,8 @@
 /*
- * visit - a request to a shared topic by a client that has no socket: to see its state, or with an event
+ * visit - a request by a client without a connection: to see a state, or with an event
  *
- * It asks connect and authorize each time, and joins nothing.  What it is answered is JSON, made here, since an
+ * For shared state it asks connect and authorize each time, and joins nothing; for private state it names the socket
+ * that was made for it when it joined.  What it is answered is JSON, made here, since an
  * event's answer is stored in the transaction of its commit: the same request again is given the same.
  */
 #ifndef SEANCE_VISIT_H
@@ -40,6 +41,9 @@ struct visit {
 	struct visit_key keys[VISIT_KEYS];
 	char *if_match; /* as in HTTP; NULL: whatever the state is */
 	bool streams;   /* it wants to be told of all that follows, too */
+	bool joins;     /* it wants private state, with body for the join's payload; not for engine_visit */
+	char *socket;   /* token of the socket that has joined private state; NULL: shared state is meant */
+	bool leaves;    /* it wants to end that join */
 	bool has_since; /* it knows the state as of ... */
 	int64_t since_epoch, since_revision;
 	bool has_until; /* ... and wants to be told no more than what led to ... */

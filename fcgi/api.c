@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "cors.h"
 #include "header.h"
@@ -16,6 +17,10 @@
 #define EVENTS "/events/"
 
 #define WAIT_MAX 60 /* seconds */
+
+#define TOKEN_KIND  "join"
+#define TOKEN_PARAM "seance_token"
+#define TOKEN_S     (30 * 86400) /* the join itself lives shorter */
 
 /* --- headers --- */
 
@@ -112,7 +117,8 @@ read_path(const char *uri)
 static char *
 client_key(const struct api_request *request, const char *key, const char *topic)
 {
-	static const char *const names[] = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "QUERY_STRING"};
+	static const char *const names[] = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_SEANCE_TOKEN",
+	                                    "QUERY_STRING"};
 	uint64_t hash = visit_hash(VISIT_HASH_BEGIN, topic, strlen(topic) + 1);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const char *value = param(request, names[i]);
@@ -206,28 +212,85 @@ is_json(const char *type)
 	return !type || !*type || (len == 16 && strncasecmp(type, "application/json", len) == 0);
 }
 
+/* Of a request that changes something. */
+static bool
+read_origin(const struct api_request *request, struct buffer *out)
+{
+	const char *origin = param(request, "HTTP_ORIGIN");
+	if (!origin || origin_is_allowed(origin, param(request, "HTTP_HOST"), request->origins))
+		return true;
+	refuse(request, out, "403 Forbidden", "the Origin is not allowed");
+	return false;
+}
+
+static bool
+read_body(const struct api_request *request, struct visit *visit, struct buffer *out)
+{
+	struct json_error error = {.message = "it is no object"};
+	if (!is_json(param(request, "CONTENT_TYPE")))
+		return refuse(request, out, "415 Unsupported Media Type", "the body must be application/json"),
+		       false;
+	if (!json_parse(request->body, request->len, &visit->body, &error) ||
+	    !json_object_is_type(visit->body, json_type_object))
+		return refuse(request, out, "400 Bad Request", error.message), false;
+	return true;
+}
+
 static bool
 read_event(const struct api_request *request, struct visit *visit, const struct path *path,
            struct buffer *out)
 {
 	const char *key = param(request, "HTTP_IDEMPOTENCY_KEY"), *match = param(request, "HTTP_IF_MATCH");
-	const char *origin = param(request, "HTTP_ORIGIN");
-	struct json_error error = {.message = "it is no object"};
-	if (origin && !origin_is_allowed(origin, param(request, "HTTP_HOST"), request->origins))
-		return refuse(request, out, "403 Forbidden", "the Origin is not allowed"), false;
-	if (!is_json(param(request, "CONTENT_TYPE")))
-		return refuse(request, out, "415 Unsupported Media Type", "the body must be application/json"),
-		       false;
+	if (!read_origin(request, out))
+		return false;
 	if (key && (strlen(key) > VISIT_KEY_MAX || !json_is_utf8(key, strlen(key))))
 		return refuse(request, out, "400 Bad Request", "the Idempotency-Key is too long, or no text"),
 		       false;
-	if (!json_parse(request->body, request->len, &visit->body, &error) ||
-	    !json_object_is_type(visit->body, json_type_object))
-		return refuse(request, out, "400 Bad Request", error.message), false;
+	if (!read_body(request, visit, out))
+		return false;
 	visit->event = memory_strdup(path->event);
 	visit->if_match = match ? memory_strdup(match) : NULL;
 	set_keys(request, visit, path->topic);
 	return true;
+}
+
+/* Private state: to join it, or to end that. */
+static bool
+read_join(const struct api_request *request, struct visit *visit, struct buffer *out)
+{
+	if (!read_origin(request, out))
+		return false;
+	visit->joins = visit->socket == NULL;
+	if (!visit->joins)
+		return refuse(request, out, "409 Conflict", "it is joined already, as the token says"), false;
+	if (request->len > 0)
+		return read_body(request, visit, out);
+	visit->body = json_object_new_object();
+	return true;
+}
+
+static bool
+read_leave(const struct api_request *request, struct visit *visit, struct buffer *out)
+{
+	visit->leaves = true;
+	return read_origin(request, out);
+}
+
+/* Connect, authorize and init do not see it. */
+static bool
+read_token(const struct api_request *request, struct visit *visit, struct buffer *out)
+{
+	const char *token = param(request, "HTTP_SEANCE_TOKEN");
+	bool expired;
+	if (!token)
+		token = json_object_get_string(json_object_object_get(visit->params, TOKEN_PARAM));
+	if (!token)
+		return true;
+	visit->socket = request->key ? token_read(request->key, TOKEN_KIND, token, &expired) : NULL;
+	json_object_object_del(visit->params, TOKEN_PARAM);
+	if (!visit->socket)
+		api_problem(request, out, "401 Unauthorized", NULL);
+	return visit->socket != NULL;
 }
 
 /* A header by its name, as connect asks for it. */
@@ -250,7 +313,7 @@ answer_options(const struct api_request *request, struct buffer *out, const char
 	buffer_add_text(out, allow);
 	buffer_add_text(out,
 	                "\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, "
-	                "If-Match, If-None-Match\r\nAccess-Control-Max-Age: 86400\r\n\r\n");
+	                "If-Match, If-None-Match, Seance-Token\r\nAccess-Control-Max-Age: 86400\r\n\r\n");
 }
 
 static bool
@@ -258,6 +321,24 @@ wants_stream(const struct api_request *request, const struct path *path)
 {
 	const char *accept = param(request, "HTTP_ACCEPT"), *method = param(request, "REQUEST_METHOD");
 	return !path->event && accept && strstr(accept, "text/event-stream") && strcmp(method, "GET") == 0;
+}
+
+static bool
+read_what(const struct api_request *request, struct visit *visit, const struct path *path,
+          struct buffer *out)
+{
+	const char *method = param(request, "REQUEST_METHOD");
+	if (path->event)
+		return read_event(request, visit, path, out);
+	if (strcmp(method, "POST") == 0)
+		return read_join(request, visit, out);
+	if (strcmp(method, "DELETE") == 0)
+		return read_leave(request, visit, out);
+	visit->streams = wants_stream(request, path);
+	if (visit->streams && visit->socket)
+		return refuse(request, out, "406 Not Acceptable", "private state is followed by wait"), false;
+	return read_since(request, visit, out) && read_until(request, visit, out) &&
+	       read_wait(request, visit, out);
 }
 
 static struct visit *
@@ -269,31 +350,42 @@ read_visit(const struct api_request *request, const struct path *path, struct bu
 	visit->header = header_of;
 	visit->header_context = (void *)(uintptr_t)request;
 	visit->name = memory_strdup(id && *id ? id : "request");
-	visit->streams = wants_stream(request, path);
-	if (path->event ? read_event(request, visit, path, out)
-	                : read_since(request, visit, out) && read_until(request, visit, out) &&
-	                      read_wait(request, visit, out))
+	if (read_token(request, visit, out) && read_what(request, visit, path, out))
 		return visit;
 	visit_free(visit);
 	return NULL;
 }
 
+void
+api_not_allowed(const struct api_request *request, const char *allow, struct buffer *out)
+{
+	char header[64];
+	snprintf(header, sizeof(header), "Allow: %s\r\n", allow);
+	add_problem(request, out, "405 Method Not Allowed", NULL, NULL, header);
+}
+
+static bool
+is_among(const char *method, const char *const *methods)
+{
+	while (*methods && strcmp(method, *methods) != 0)
+		methods++;
+	return *methods != NULL;
+}
+
 static struct visit *
 read_method(const struct api_request *request, const struct path *path, struct buffer *out)
 {
-	const char *method = param(request, "REQUEST_METHOD");
-	const char *allow = path->event ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
-	char header[64];
-	bool fits = method && (path->event ? strcmp(method, "POST") == 0
-	                                   : strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0);
-	if (method && strcmp(method, "OPTIONS") == 0) {
+	static const char *const events[] = {"POST", NULL};
+	static const char *const topics[] = {"GET", "HEAD", "POST", "DELETE", NULL};
+	const char *given = param(request, "REQUEST_METHOD"), *method = given ? given : "";
+	const char *allow = path->event ? "POST, OPTIONS" : "GET, HEAD, POST, DELETE, OPTIONS";
+	if (strcmp(method, "OPTIONS") == 0) {
 		answer_options(request, out, allow);
 		return NULL;
 	}
-	if (fits)
+	if (is_among(method, path->event ? events : topics))
 		return read_visit(request, path, out);
-	snprintf(header, sizeof(header), "Allow: %s\r\n", allow);
-	add_problem(request, out, "405 Method Not Allowed", NULL, NULL, header);
+	api_not_allowed(request, allow, out);
 	return NULL;
 }
 
@@ -330,6 +422,19 @@ api_stream(const struct api_request *request, const char *token, struct buffer *
 	buffer_add_text(out, "Cache-Control: no-store\r\nX-Accel-Redirect: /_hold/events/");
 	buffer_add_text(out, token);
 	buffer_add_text(out, "\r\n\r\n");
+}
+
+void
+api_joined(const struct api_request *request, const struct visit *visit, const char *socket,
+           struct buffer *out)
+{
+	char *token = token_sign(request->key, TOKEN_KIND, socket, time(NULL) + TOKEN_S);
+	add_status(request, out, "201 Created", "application/json");
+	buffer_add_text(out, "Cache-Control: no-store\r\n\r\n{\"token\":\"");
+	buffer_add_text(out, token);
+	buffer_add_text(out, "\",");
+	buffer_add_text(out, visit->answer + 1);
+	free(token);
 }
 
 static bool
@@ -407,26 +512,41 @@ answer_done(const struct api_request *request, const struct visit *visit, struct
 	buffer_add_text(out, visit->answer);
 }
 
+static void
+answer_left(const struct api_request *request, struct buffer *out)
+{
+	buffer_add_text(out, "Status: 204 No Content\r\n");
+	add_cors(request, out);
+	buffer_add_text(out, "\r\n");
+}
+
 void
 api_answer(const struct api_request *request, const struct message *message, struct buffer *out)
 {
 	const struct visit *visit = message->visit;
 	switch (message->outcome) {
 	case OUTCOME_COMMITTED:
-		(visit->event ? answer_done : answer_seen)(request, visit, out);
+		if (visit->leaves)
+			answer_left(request, out);
+		else
+			(visit->event ? answer_done : answer_seen)(request, visit, out);
 		break;
 	case OUTCOME_REFUSED:
 		add_problem(request, out, "422 Unprocessable Content", "the channel has refused it",
 		            message->reason, "");
 		break;
 	case OUTCOME_DENIED:
+	case OUTCOME_GONE:
 		api_problem(request, out, "401 Unauthorized", message->reason);
 		break;
 	case OUTCOME_FORBIDDEN:
 		api_problem(request, out, "403 Forbidden", message->reason);
 		break;
 	case OUTCOME_UNMATCHED:
-		refuse(request, out, "404 Not Found", "there is no such topic with shared state");
+		if (visit->leaves && message->channel)
+			api_not_allowed(request, API_SHARED_METHODS, out);
+		else
+			refuse(request, out, "404 Not Found", "there is no such topic with shared state");
 		break;
 	case OUTCOME_CHANGED:
 		refuse(request, out, "412 Precondition Failed", "the state has moved on");

@@ -206,6 +206,11 @@ try(struct cgi *cgi, bool last)
 	char *topic = NULL;
 	struct visit *visit = api_read(&cgi->api, &topic, &out);
 	bool done = true;
+	if (visit && visit->joins) { /* private state wants a process that lives */
+		api_not_allowed(&cgi->api, API_SHARED_METHODS, &out);
+		visit_free(visit);
+		visit = NULL;
+	}
 	if (!visit)
 		put(out.at, out.len);
 	if (visit) {

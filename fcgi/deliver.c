@@ -178,7 +178,7 @@ catch_up_send(const struct token_key *key, const struct catch_up *catch_up)
 static bool
 is_by_websocket(const struct message *message)
 {
-	return message->socket && !message->of_stream && !message->socket->polled;
+	return message->socket && !message->by_api && !message->socket->polled;
 }
 
 /* A question that is answered by what its socket lacks: of a socket's the newest. */
@@ -214,12 +214,12 @@ end_poll(struct server *server, const struct message *message, struct answer **a
 static void
 end_other(struct server *server, const struct message *message, struct answer **answers)
 {
-	if (message->of_stream)
-		stream_outcome(server, answer_new(answers, message->request), message);
+	if (message->kind == MESSAGE_VISIT)
+		visit_outcome(answer_new(answers, message->request), message);
+	else if (message->by_api)
+		join_outcome(server, answer_new(answers, message->request), message);
 	else if (message->socket)
 		end_poll(server, message, answers);
-	else if (message->kind == MESSAGE_VISIT)
-		visit_outcome(answer_new(answers, message->request), message);
 	else
 		broadcast_outcome(answer_new(answers, message->request), message->outcome);
 }

@@ -712,36 +712,15 @@ read_typed_event(struct message *message)
 	message->payload = payload;
 }
 
-/* What a join asks for beside the reference's; authorize and init do not see it. */
-static void
-read_join(struct message *message)
-{
-	json_object *resume = NULL, *replies = NULL;
-	message->kind = MESSAGE_JOIN;
-	if (!json_object_is_type(message->payload, json_type_object))
-		return;
-	if (json_object_object_get_ex(message->payload, "resume", &resume) &&
-	    json_object_is_type(resume, json_type_object)) {
-		const char *at = plain_text(json_object_object_get(resume, "at"));
-		message->wants |= JOIN_RESUMES;
-		message->resume = at ? memory_strdup(at) : NULL;
-		json_object_object_del(message->payload, "resume");
-	}
-	if (json_object_object_get_ex(message->payload, "replies", &replies) &&
-	    json_object_is_type(replies, json_type_boolean)) {
-		message->wants |= json_object_get_boolean(replies) ? JOIN_REPLIES : 0;
-		json_object_object_del(message->payload, "replies");
-	}
-}
-
 static void
 read_event(int format, struct message *message, const char *event)
 {
 	const struct vocabulary *words = vocabulary_of(format);
 	message->kind = MESSAGE_UNKNOWN;
-	if (is_text(event, "phx_join"))
-		read_join(message);
-	else if (is_text(event, "phx_leave"))
+	if (is_text(event, "phx_join")) {
+		message->kind = MESSAGE_JOIN;
+		resume_ask(message);
+	} else if (is_text(event, "phx_leave"))
 		message->kind = MESSAGE_LEAVE;
 	else if (is_text(event, words->refresh))
 		message->kind = MESSAGE_REFRESH;

@@ -27,6 +27,27 @@ resume_text(const struct phoenix_client *to, const struct record *record, int64_
 }
 
 void
+resume_ask(struct message *message)
+{
+	json_object *resume = NULL, *replies = NULL;
+	if (!json_object_is_type(message->payload, json_type_object))
+		return;
+	if (json_object_object_get_ex(message->payload, "resume", &resume) &&
+	    json_object_is_type(resume, json_type_object)) {
+		json_object *at = json_object_object_get(resume, "at");
+		bool is_text = json_object_is_type(at, json_type_string);
+		message->wants |= JOIN_RESUMES;
+		message->resume = is_text ? memory_strdup(json_object_get_string(at)) : NULL;
+		json_object_object_del(message->payload, "resume");
+	}
+	if (json_object_object_get_ex(message->payload, "replies", &replies) &&
+	    json_object_is_type(replies, json_type_boolean)) {
+		message->wants |= json_object_get_boolean(replies) ? JOIN_REPLIES : 0;
+		json_object_object_del(message->payload, "replies");
+	}
+}
+
+void
 resume_read(const struct token_key *key, struct message *message)
 {
 	bool expired;

@@ -18,6 +18,9 @@
  */
 char *resume_text(const struct phoenix_client *to, const struct record *record, int64_t revision);
 
+/* resume_ask - what a join asks for beside the reference's, out of its payload: authorize and init do not see it */
+void resume_ask(struct message *message);
+
 /* resume_read - a join says where it left: into its since_ members; what is none of ours is no such thing */
 void resume_read(const struct token_key *key, struct message *message);
 

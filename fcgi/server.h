@@ -6,7 +6,7 @@
  *   arrivals.c  requests that wait for their sockets to be stored
  *   broadcast.c a message for PubSub, by HTTP from this machine
  *   visits.c    requests to the HTTP API
- *   streams.c   ... for server-sent events
+ *   joins.c     ... that join: for server-sent events, or private state
  *   long_poll.c Phoenix's long-poll transport
  *   deliver.c   what a commit led to: into answers, or over the links
  *   links.c     what the nginx workers say
@@ -104,14 +104,14 @@ struct visiting {
 	struct loop_request *request;
 };
 
-/* --- streams.c --- */
+/* --- joins.c --- */
 
-/* stream_begin - opens a socket for a request for server-sent events; all but topic are taken */
-void stream_begin(struct server *server, struct visiting *visiting, struct visit *visit,
-                  const char *topic);
+/* join_begin - opens a socket for a request for server-sent events or private state; all but topic are taken */
+void join_begin(struct server *server, struct visiting *visiting, struct visit *visit,
+                const char *topic);
 
-/* stream_outcome - what came of a join: nginx is to hold the stream, or why not */
-void stream_outcome(struct server *server, struct answer *answer, const struct message *message);
+/* join_outcome - what came of a join: nginx is to hold the stream, the state, or why not */
+void join_outcome(struct server *server, struct answer *answer, const struct message *message);
 
 /* --- long_poll.c --- */
 void long_poll_request(struct server *server, struct loop_request *request);

@@ -16,6 +16,7 @@ api_request_of(const struct server *server, struct loop_request *request)
 {
 	struct api_request api = {.param = param, .context = request, .origins = server->options->origins};
 	api.body = loop_body(request, &api.len);
+	api.key = &server->key;
 	return api;
 }
 
@@ -27,8 +28,8 @@ visit_request(struct server *server, struct loop_request *request)
 	char *topic = NULL;
 	*visiting = (struct visiting){api_request_of(server, request), request};
 	struct visit *visit = api_read(&visiting->api, &topic, &out);
-	if (visit && visit->streams) {
-		stream_begin(server, visiting, visit, topic);
+	if (visit && (visit->streams || visit->joins)) {
+		join_begin(server, visiting, visit, topic);
 	} else if (visit) {
 		engine_visit(server->engine, visit, topic, visiting);
 	} else {

@@ -274,6 +274,46 @@ describe("sendEvent", () => {
   });
 });
 
+describe("private state", () => {
+  const token = (value) => ({ headers: { "seance-token": value } });
+  const join = (...rest) => call("joinTopic", ...rest);
+
+  it("is joined, read, changed and left", async () => {
+    const joined = await join(201, "draft:a", { payload: { a: 1 } });
+    const private_ = token(joined.token);
+    await call("readTopic", 200, "draft:a", private_);
+    await call("headTopic", 200, "draft:a", private_);
+    await call("readTopic", 406, "draft:a", { headers: { accept: "text/event-stream", ...private_.headers } });
+    await call("sendEvent", 200, "draft:a", private_);
+    await join(409, "draft:a", private_);
+    await call("leaveTopic", 204, "draft:a", { ...private_, query: "?a=1" });
+    for (const operationId of ["readTopic", "headTopic", "sendEvent", "leaveTopic"]) await call(operationId, 401, "draft:a", private_);
+  });
+
+  it("400, 401, 403, 404, 405, 413, 414, 415, 422, 429, 503", async () => {
+    await join(400, "draft:a", { payload: "[]" });
+    await join(400, "%zz");
+    await join(401, "draft:a", { query: "?deny=1" });
+    await join(401, "draft:a", token("forged"));
+    await join(403, "authmap:a");
+    await join(404, "nobody:a");
+    await join(405, "board:a");
+    await call("leaveTopic", 404, "nobody:a");
+    await call("leaveTopic", 405, "board:a");
+    await join(413, "draft:a", { payload: { a: "x".repeat(2 << 20) } });
+    await join(414, LONG);
+    await join(415, "draft:a", { headers: { "content-type": "text/plain" } });
+    await join(422, "bad_init_map:a");
+    await until(() => fetch(`${system.url}/channels/draft:many`, { method: "POST" }).then(({ status }) => status === 429), "no more to be let in", 15000);
+    await join(429, "draft:many");
+    await system.withoutProgram(() => join(503, "draft:a"));
+    for (const topic of ["%ff", "%zz"]) await call("leaveTopic", 400, topic);
+    await call("leaveTopic", 403, "draft:a", { headers: { origin: "http://other.example" } });
+    await call("leaveTopic", 414, LONG);
+    await system.withoutProgram(() => call("leaveTopic", 503, "draft:a"));
+  });
+});
+
 for (const operationId of ["topicOptions", "eventOptions"])
   it(operationId, async () => {
     await call(operationId, 204, "board:a");
