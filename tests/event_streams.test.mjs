@@ -1,10 +1,13 @@
 /*
  * Server-sent events: a topic's state and all that follows, to raw readers and to Chromium's EventSource, through
- * restarts of the program and of nginx, beside WebSockets, waiting requests and POSTs.
+ * restarts of the program and of nginx; and all transports on one topic.
  */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
 import { startChromium } from "./lib/chromium.mjs";
+import { LongPoll } from "./lib/long_poll.mjs";
 import { Raw } from "./lib/raw.mjs";
 import { patched } from "./lib/recording.mjs";
 import { until, within } from "./lib/wait.mjs";
@@ -217,58 +220,128 @@ describe("coming back", () => {
   });
 });
 
-it("WebSockets, streams, waiting requests and POSTs on one topic: each version once and in order, one state in the end", async () => {
+describe("every transport on one topic", () => {
   const topic = "board:all";
   const events = 500;
-  const streams = await Promise.all(Array.from({ length: 5 }, () => Reader.open(topic)));
-  await Promise.all(streams.map((stream) => stream.has(0)));
-  const sockets = await Promise.all(["/socket/websocket?vsn=2.0.0", "/socket/websocket?vsn=2.0.0", "/live_state/websocket?vsn=2.0.0"].map((path) => Raw.open(system.ws + path)));
-  for (const socket of sockets) await socket.join(topic);
-  const { position } = await post(topic, "inc");
-  const waiting = async () => {
-    const versions = [1];
-    for (let since = position; versions.at(-1) < events; ) {
-      const response = await fetch(`${at(topic)}?since=${since}&wait=30`);
-      if (response.status === 204) continue;
-      const body = await response.json();
-      assert.equal(body.reset, undefined);
-      versions.push(...body.patches.map(({ version }) => version));
-      since = body.position;
+
+  /* Whoever follows: the state and the versions that it was told. */
+  class Follower {
+    versions = [];
+    told(state, version) {
+      Object.assign(this, { state, versions: [version] });
     }
-    assert.deepEqual(versions, upTo(1, events));
-  };
-  const listening = async (socket) => {
-    const versions = [];
-    while (versions.at(-1) !== events) {
-      const [, , , event, payload] = await socket.frame(20000);
-      if (/:patch$/.test(event)) versions.push(payload.version);
+    patch(operations, version) {
+      this.state = patched(this.state, operations);
+      this.versions.push(version);
     }
-    assert.deepEqual(versions, upTo(1, events));
-  };
-  let left = events - 1;
-  const posting = async (who) => {
-    while (left-- > 0) await post(topic, "add", { who });
-  };
-  const sending = async (socket, ref, event) => {
-    for (let i = 0; left > 0 && i < 100; i++) {
-      left--;
-      socket.send(["1", `${ref}${i}`, topic, event, { who: ref }]);
-      await new Promise((done) => setImmediate(done));
-    }
-  };
-  await within(Promise.all([
-    waiting(), waiting(), ...sockets.map(listening), posting("a"), posting("b"),
-    sending(sockets[0], "s", "seance:event:add"), sending(sockets[2], "l", "lvs_evt:add"),
-    ...streams.map((stream) => stream.has(events)),
-  ]), "all of it", 60000);
-  const { state } = await (await fetch(at(topic))).json();
-  assert.equal(state.items.length, events - 1);
-  for (const stream of streams) {
-    assert.deepEqual(stream.versions, upTo(0, events));
-    assert.deepEqual(stream.state, state);
-    await stream.close();
   }
-  for (const socket of sockets) await socket.close();
+
+  /* A client of the Phoenix protocol; by: Raw or LongPoll, an open one. */
+  class Framed extends Follower {
+    #ref = 0;
+    constructor(name, by, mount, vsn) {
+      super();
+      Object.assign(this, { name, by, vsn, event: mount === "/socket" ? "seance:event:add" : "lvs_evt:add" });
+    }
+    async #send(event, payload) {
+      const ref = `${++this.#ref}`;
+      await this.by.send(this.vsn === "1.0.0" ? { topic, event, payload, ref } : ["1", ref, topic, event, payload]);
+    }
+    async #take() {
+      const frame = await this.by.frame(`a frame for ${this.name}`, 20000);
+      const { event, payload } = Array.isArray(frame) ? { event: frame[3], payload: frame[4] } : frame;
+      if (/:change$/.test(event)) this.told(payload.state, payload.version);
+      if (/:patch$/.test(event)) this.patch(payload.operations ?? payload.patch, payload.version);
+    }
+    async begin() {
+      await this.#send("phx_join", {});
+      while (!this.state) await this.#take();
+    }
+    async follow() {
+      while (this.versions.at(-1) !== events) await this.#take();
+    }
+    send = (id) => this.#send(this.event, { id });
+    end = () => this.by.close?.();
+  }
+
+  class Stream extends Follower {
+    name = "server-sent events";
+    async begin() {
+      this.reader = await Reader.open(topic);
+      await this.reader.has(0);
+    }
+    async follow() {
+      await this.reader.has(events);
+      const { state, versions } = this.reader;
+      Object.assign(this, { state, versions });
+    }
+    end = () => this.reader.close();
+  }
+
+  /* fetch or curl: waits for patches; sends by POST. */
+  class Asking extends Follower {
+    constructor(name, ask) {
+      super();
+      Object.assign(this, { name, ask });
+    }
+    async begin() {
+      const { state, version, position } = await this.ask("");
+      this.told(state, version);
+      this.position = position;
+    }
+    async follow() {
+      while (this.versions.at(-1) !== events) {
+        const body = await this.ask(`?since=${this.position}&wait=30`);
+        if (!body) continue;
+        assert.equal(body.reset, undefined);
+        for (const { operations, version } of body.patches) this.patch(operations, version);
+        this.position = body.position;
+      }
+    }
+    send = (id) => this.ask("/events/add", JSON.stringify({ id }));
+    end() {}
+  }
+  const byFetch = async (rest, body) => {
+    const response = await fetch(at(topic) + rest, body && { method: "POST", headers: { "content-type": "application/json" }, body });
+    assert.ok(response.ok, `${response.status}`);
+    return response.status === 204 ? undefined : response.json();
+  };
+  const byCurl = async (rest, body) => {
+    const { stdout } = await promisify(execFile)("curl", ["-sf", ...(body ? ["-H", "Content-Type: application/json", "-d", body] : []), at(topic) + rest]);
+    return stdout && JSON.parse(stdout);
+  };
+
+  it("each sees each version once and in order, and all end with one state, the program being killed on the way", async () => {
+    const clients = [new Stream(), new Stream(), new Asking("fetch", byFetch), new Asking("curl", byCurl)];
+    for (const mount of ["/socket", "/live_state"]) {
+      for (const vsn of ["2.0.0", "1.0.0"]) {
+        clients.push(new Framed(`WebSocket ${mount} ${vsn}`, await Raw.open(`${system.ws}${mount}/websocket?vsn=${vsn}`), mount, vsn));
+        clients.push(new Framed(`long-poll ${mount} ${vsn}`, await LongPoll.open(`${system.url}${mount}/longpoll?vsn=${vsn}`), mount, vsn));
+      }
+    }
+    for (const client of clients) await client.begin();
+    let last = 0;
+    const sent = {};
+    const sending = async ({ name, send }) => {
+      for (let id; (id = ++last) <= events; sent[name] = (sent[name] ?? 0) + 1) {
+        await send(id);
+        await new Promise((done) => setTimeout(done, Math.random() * 10));
+      }
+    };
+    const killing = async () => {
+      await until(() => last > events / 2, "half of them", 30000);
+      await system.killWorker();
+    };
+    await within(Promise.all([killing(), ...clients.map((client) => client.follow()), ...clients.filter(({ send }) => send).map(sending)]), "all of it", 60000);
+    console.log(`# sent by ${JSON.stringify(sent)}`);
+    const { state } = await (await fetch(at(topic))).json();
+    assert.deepEqual(state.items.map(({ id }) => id).sort((a, b) => a - b), upTo(1, events));
+    for (const client of clients) {
+      assert.deepEqual(client.versions, upTo(0, events), client.name);
+      assert.deepEqual(client.state, state, client.name);
+      await client.end();
+    }
+  });
 });
 
 it("Chromium's EventSource: follows, and comes back by itself when nginx is started anew", async () => {
