@@ -3,12 +3,11 @@
  * and nothing else, by what the program says of caching alone.
  */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { patched } from "./lib/recording.mjs";
-import { modulePath, startNginx } from "./module/nginx.mjs";
-import { startSystem, tree } from "./system.mjs";
+import { siteOf } from "./lib/site.mjs";
+import { startNginx } from "./module/nginx.mjs";
+import { startSystem } from "./system.mjs";
 
 const FOR_EVER = "public, max-age=31536000, immutable";
 let system;
@@ -106,26 +105,13 @@ describe("a range", () => {
 
 describe("an nginx that keeps them", () => {
   /* The lines that seance-*.conf has for it; and, as a CDN would, in front of all. */
-  const site = (name) =>
-    readFileSync(join(tree, `nginx/${name}`), "utf8")
-      .replaceAll("/var/lib/seance", system.dir)
-      .replaceAll(/include (seance-params.conf);/g, (_, params) => readFileSync(join(tree, `nginx/${params}`), "utf8"))
-      .replaceAll(/^(\s*)#(fastcgi_cache|map )/gm, "$1$2");
-  const conf = (port, dir) => `
-    load_module ${modulePath};
-    daemon off; pid ${dir}/nginx.pid; error_log ${dir}/error.log info; user root;
-    events {}
-    http {
-      access_log off;
-      client_body_temp_path ${dir}/t1; proxy_temp_path ${dir}/t2; fastcgi_temp_path ${dir}/t3; uwsgi_temp_path ${dir}/t4; scgi_temp_path ${dir}/t5;
-      ${site("seance-http.conf").replace("/var/cache/nginx/seance", `${dir}/cache`)}
-      proxy_cache_path ${dir}/cdn keys_zone=cdn:1m;
-      server { listen 127.0.0.1:${port}; ${site("seance-server.conf")} }
-      server { listen 127.0.0.2:${port}; location / { proxy_pass ${system.url}; proxy_cache cdn; } }
-    }`;
+  const change = (text, dir) => text.replaceAll(/^(\s*)#(fastcgi_cache|map )/gm, "$1$2").replace("/var/cache/nginx/seance", `${dir}/cache`);
+  const http = (port, dir) => `
+    proxy_cache_path ${dir}/cdn keys_zone=cdn:1m;
+    server { listen 127.0.0.2:${port}; location / { proxy_pass ${system.url}; proxy_cache cdn; } }`;
   let nginx;
   before(async () => {
-    nginx = await startNginx({ conf });
+    nginx = await startNginx({ conf: siteOf(system, { http, change }) });
   });
   after(() => nginx?.stop());
 

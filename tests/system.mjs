@@ -153,12 +153,17 @@ export async function startSystem({ app = "examples/todos", flags = [], env = {}
     /* broadcast - a message, JSON text, to a PubSub topic by the program's command line */
     broadcast: (topic, message) => execFile(program(app), ["broadcast", topic, message, `--dir=${dir}`]),
 
-    /* counts - what the nginx worker says of itself (SIGUSR1); what is 0 is left out */
-    async counts() {
+    /* counts - what so many nginx workers say of themselves (SIGUSR1), added up; what is 0 is left out */
+    async counts(workers = 1) {
       const seen = system.read("program.log").length;
       process.kill(system.supervisorPid(), "SIGUSR1");
-      const line = await until(() => system.read("program.log").slice(seen).match(/link of nginx worker [0-9a-f]{16} is up for \d+ s:(.*)\n/), "the line");
-      return Object.fromEntries(line[1].trim().split(" ").map((one) => [one.split("=")[0], Number(one.split("=")[1])]));
+      const lines = await until(() => {
+        const told = [...system.read("program.log").slice(seen).matchAll(/link of nginx worker [0-9a-f]{16} is up for \d+ s:(.*)\n/g)];
+        return told.length >= workers && told;
+      }, "the lines");
+      const sums = {};
+      for (const [, name, value] of lines.map(([line]) => line).join(" ").matchAll(/(\w+)=(\d+)/g)) sums[name] = (sums[name] ?? 0) + Number(value);
+      return sums;
     },
 
     /* killWorker - returns the new worker's pid */
