@@ -77,6 +77,8 @@ struct socket {
 	/* A polled one: no link lists it, it asks for what it lacks (engine_poll).  last is what it may ask for. */
 	bool polled;
 	struct message *poll; /* its newest question, until it is answered */
+	int64_t first;        /* if known: the lowest commit that it may lack; 0: it lacks none */
+	int64_t from;         /* nothing that the present fill is for stands up to here */
 	size_t room;          /* bytes that the present fill may still give it */
 	int64_t told;         /* it was given all up to here */
 	void *queue;          /* the caller's: what is to be its next messages */

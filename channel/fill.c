@@ -132,8 +132,9 @@ begin_fill(struct engine *engine, struct socket *list)
 {
 	int64_t from = INT64_MAX;
 	for (struct socket *s = list; s; s = s->next_fill) {
-		if (newest_for(engine, s) > s->position && s->position < from)
-			from = s->position;
+		int64_t lowest = s->polled ? s->from : s->position;
+		if (newest_for(engine, s) > lowest && lowest < from)
+			from = lowest;
 		s->last = s->position;
 		if (s->polled)
 			poll_begin_fill(engine, s);

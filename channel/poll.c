@@ -32,6 +32,10 @@ come_to(struct socket *socket, int64_t position)
 		socket->position = position;
 	if (socket->floor <= socket->position)
 		socket->floor = socket->position + 1;
+	if (socket->last <= socket->position)
+		socket->first = 0;
+	else if (socket->first && socket->first <= socket->position)
+		socket->first = socket->position + 1;
 }
 
 void
@@ -49,7 +53,8 @@ engine_poll(struct engine *engine, struct socket *socket, int64_t position, void
 	come_to(socket, position);
 	message_answer(engine, message, OUTCOME_COMMITTED);
 	socket->poll = message;
-	if (!socket->known || socket->last > socket->position)
+	socket->from = !socket->known ? socket->position : socket->first ? socket->first - 1 : engine->last;
+	if (!socket->known || socket->first)
 		socket_want_fill(engine, socket, position);
 }
 
@@ -63,6 +68,8 @@ void
 poll_news(struct engine *engine, struct socket *socket, int64_t number)
 {
 	socket->last = number;
+	if (socket->known && !socket->first)
+		socket->first = number;
 	lower_floor(socket, number);
 	if (socket->poll)
 		socket_want_fill(engine, socket, socket->position);
@@ -74,6 +81,7 @@ poll_begin_fill(struct engine *engine, struct socket *socket)
 {
 	socket->room = POLL_BYTES;
 	socket->told = engine->last;
+	socket->first = 0;
 }
 
 static size_t
@@ -88,6 +96,8 @@ poll_takes(struct socket *socket, const struct record *record)
 	const struct store_record *row = &record->row, *shown = record_shown(record);
 	size_t bytes = length(shown->state) + length(shown->built) + length(row->operations) +
 	               length(row->told) + length(row->events) + length(row->detail);
+	if (!socket->first)
+		socket->first = row->number;
 	if (socket->room == 0) {
 		if (socket->last < socket->told)
 			socket->told = socket->last;
