@@ -1,9 +1,11 @@
 /*
- * The recorded frames of the reference server, replayed against tests/conformance through nginx.
+ * The recorded frames of the reference server, replayed against tests/conformance through nginx, by WebSocket and by
+ * long-poll.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
+import { RawLongPoll } from "./lib/raw_long_poll.mjs";
 import { parseCase, parseCases, replay } from "./lib/recording.mjs";
 import { additions, differences } from "./recordings/differences.mjs";
 import { startSystem } from "./system.mjs";
@@ -44,4 +46,19 @@ describe("otherwise than recorded, on purpose", () => {
 
 describe("what the reference has not", () => {
   for (const { name, ours } of additions) it(name, () => replay(parseCase(name, ours), url()));
+});
+
+describe("by long-poll, the same frames", () => {
+  // what only WebSockets have; and an empty body is no frame
+  const isOfWebSockets = ({ who, text }) => who === "C" && (/^\[(ping|close|text frame)/.test(text) || text === "");
+  const recorded = cases.filter(({ name }) => differences.every((other) => other.name !== name));
+  const ours = [...differences, ...additions].filter(({ slow }) => !slow).map(({ name, ours }) => parseCase(name, ours));
+  let other; // shared topics begin anew
+  before(async () => {
+    other = await startSystem({ app: "tests/conformance" });
+  });
+  after(() => other?.stop());
+
+  for (const one of [...recorded, ...ours].filter(({ lines }) => !lines.some(isOfWebSockets)))
+    it(one.name, () => replay(one, `${other.ws}/socket/websocket`, { broadcast: other.broadcast, by: RawLongPoll }));
 });

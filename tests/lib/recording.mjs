@@ -110,15 +110,15 @@ function checkSpecial(text, item, what) {
 
 /*
  * replay - plays one case at url (".../websocket"); throws at the first frame that is another;
- * broadcast(topic, text) sends a message from outside
+ * broadcast(topic, text) sends a message from outside; by opens the connection
  *
  * After the case nothing more may come: the next frame must be the answer to a heartbeat.
  */
-export async function replay(recorded, url, { patienceMs = 5000, broadcast } = {}) {
+export async function replay(recorded, url, { patienceMs = 5000, broadcast, by = Raw } = {}) {
   const address = recorded.query === "" ? url : `${url}?${recorded.query}`;
-  if (recorded.lines[0]?.text.startsWith("HTTP ")) return replayRefused(recorded, address);
+  if (recorded.lines[0]?.text.startsWith("HTTP ")) return replayRefused(recorded, address, by);
 
-  const raw = await Raw.open(address);
+  const raw = await by.open(address);
   const tracker = new Tracker();
   try {
     for (const [at, { who, text }] of recorded.lines.entries()) {
@@ -149,10 +149,10 @@ async function nothingMore(raw, recorded) {
   assert.deepEqual([ref, topic], ["end", "phoenix"], "nothing more comes");
 }
 
-async function replayRefused(recorded, address) {
+async function replayRefused(recorded, address, by) {
   const [, status] = /^HTTP (\d+)/.exec(recorded.lines[0].text);
   await assert.rejects(
-    Raw.open(address).then((raw) => raw.close()),
+    by.open(address).then((raw) => raw.close()),
     (error) => {
       assert.ok(error instanceof HandshakeRefused, error.message);
       assert.equal(error.status, Number(status));
