@@ -18,11 +18,8 @@ let system;
 before(async () => {
   system = await startSystem({ app: "tests/conformance", flags: ["--grace=1"] });
 });
-after(async () => {
-  const log = system?.read("program.log");
-  await system?.stop();
-  assert.doesNotMatch(log ?? "", /died: (?!signal 9 )/);
-});
+after(() => system?.stop());
+const noneDied = () => assert.doesNotMatch(system.read("program.log"), /died: (?!signal 9 )/); // but the killed ones
 
 const url = () => `${system.url}/socket/longpoll?vsn=2.0.0`;
 const stored = () => Number(execFileSync("sqlite3", ["-readonly", join(system.dir, "seance.db"), "select count(*) from sockets"], { encoding: "utf8" }));
@@ -100,7 +97,34 @@ describe(`${MANY} that wait`, () => {
     await until(async () => (await parked()) === 0, "none to wait");
     await until(() => stored() === 0, () => `${stored()} sessions to end`, 20000);
     assert.equal((await request(at(topic))).body.version, 2);
+    noneDied();
   });
+});
+
+it("a frame that kills the program: its join ends, what is before and behind it in the request is done once", async () => {
+  const own = await startSystem({ app: "tests/conformance" });
+  try {
+    const topic = "board:killed";
+    const session = await LongPoll.open(`${own.url}/socket/longpoll?vsn=2.0.0`);
+    for (const one of [topic, "board:other"]) await session.join(one);
+    const event = (ref, name, to = topic) => ["1", ref, to, `seance:event:${name}`, {}];
+    await session.send(event("2", "inc"), event("3", "refuse"), [null, "4", "phoenix", "heartbeat", {}], event("5", "segv"), event("6", "inc"), event("7", "inc", "board:other"));
+    const frames = [];
+    while (frames.length < 6) frames.push(...(await session.ask()));
+    const patch = { operations: [{ op: "replace", path: "/n", value: 1 }], version: 1 };
+    assert.deepEqual(frames, [
+      ["1", null, topic, "seance:patch", patch],
+      ["1", "3", topic, "phx_reply", { status: "error", response: { reason: "no" } }],
+      [null, "4", "phoenix", "phx_reply", { status: "ok", response: {} }],
+      ["1", "1", topic, "phx_error", {}],
+      [null, "6", topic, "phx_reply", { status: "error", response: { reason: "unmatched topic" } }],
+      ["1", null, "board:other", "seance:patch", patch],
+    ]);
+    const deaths = own.read("program.log").match(/died: signal 11/g).length;
+    assert.ok(deaths <= 3, `${deaths} deaths`);
+  } finally {
+    await own.stop();
+  }
 });
 
 /* random - a generator of numbers below n that can be repeated */
@@ -239,6 +263,8 @@ it("clients that lose answers and give requests up, the program killed and repla
   const seed = Number(process.env.SEANCE_TEST_SEED ?? Date.now() % 1000000);
   const below = random(seed);
   const topic = "board:rough";
+  await system.stop();
+  system = await startSystem({ app: "tests/conformance", env: { NGINX_WORKERS: "2" } });
   const clients = Array.from({ length: 12 }, (_, i) => new Rough(`c${String.fromCharCode(97 + i)}`, topic, below));
   for (const client of clients) await client.start();
   const end = Date.now() + seconds * 1000;
@@ -276,6 +302,7 @@ it("clients that lose answers and give requests up, the program killed and repla
     for (const ref of client.due) assert.equal(client.refs.get(ref), 1, `replies to ${ref}`);
     for (const ref of client.maybe) assert.ok(client.refs.get(ref) <= 1, `replies to ${ref}`);
   }
+  noneDied();
   const sum = (of) => clients.reduce((all, client) => all + of(client), 0);
   console.log(`# seed ${seed}, ${seconds} s: ${items.length} events, ${sum(({ due }) => due.size)} replies, ${sum(({ lost }) => lost)} answers lost, ${sum(({ given }) => given)} POSTs given up; ${JSON.stringify(counts)}`);
 });

@@ -1,6 +1,7 @@
 /*
  * Presence: the class of the npm package phoenix, three versions of it, against a topic with presence.
  */
+import "./lib/xml_http_request.mjs";
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import * as phoenix16 from "phoenix";
@@ -17,8 +18,8 @@ class Member {
   calls = [];
   opened = 0;
 
-  constructor({ Socket, Presence }, system, topic, payload, mount = "socket") {
-    this.socket = new Socket(`${system.ws}/${mount}`, { transport: WebSocket });
+  constructor({ Socket, Presence }, system, topic, payload, mount = "socket", transport = WebSocket) {
+    this.socket = new Socket(`${system.ws}/${mount}`, { transport });
     this.socket.onOpen(() => this.opened++);
     this.socket.connect();
     this.channel = this.socket.channel(topic, payload);
@@ -42,13 +43,14 @@ class Member {
   }
 }
 
-for (const [name, client] of [["phoenix 1.6", phoenix16], ["phoenix 1.7", phoenix17], ["phoenix 1.8", phoenix18]]) {
+// by: ann's transport
+for (const [name, client, by] of [["phoenix 1.6", phoenix16], ["phoenix 1.7", phoenix17], ["phoenix 1.8", phoenix18], ["phoenix 1.8, one of them by long-poll", phoenix18, phoenix18.LongPoll]]) {
   describe(`Presence of ${name}`, () => {
     let system;
     const members = [];
     const topic = "room:presence";
-    const enter = (payload, mount) => {
-      const member = new Member(client, system, topic, payload, mount);
+    const enter = (payload, mount, transport) => {
+      const member = new Member(client, system, topic, payload, mount, transport);
       members.push(member);
       return member;
     };
@@ -68,7 +70,7 @@ for (const [name, client] of [["phoenix 1.6", phoenix16], ["phoenix 1.7", phoeni
 
     let ann, bob, bob2;
     it("who comes sees all, and all see him", async () => {
-      ann = enter({ name: "ann" });
+      ann = enter({ name: "ann" }, "socket", by);
       await allShow([ann], { ann: 1 });
       bob = enter({ name: "bob/é \"" });
       await allShow([ann, bob], { ann: 1, "bob/é \"": 1 });
