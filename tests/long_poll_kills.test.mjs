@@ -151,12 +151,14 @@ class Rough {
   maybe = new Set(); // ... those whose request was given up
   added = new Set(); // ids of events that were taken for certain
   addedMaybe = new Set();
+  left = []; // frames that leave what was joined
   keys = []; // of events that are sent again by others
   lost = 0;
   given = 0;
 
-  constructor(name, topic, below) {
-    Object.assign(this, { name, topic, below });
+  /* outage.on: nginx may be down */
+  constructor(name, topic, below, outage) {
+    Object.assign(this, { name, topic, below, outage });
   }
 
   async start() {
@@ -174,6 +176,13 @@ class Rough {
     Object.assign(this, { state: patched(this.state, payload.operations), version: payload.version });
   }
 
+  /* A request that broke: it was given up, or nginx was killed; anything else is thrown. */
+  async #broken(error, { aborted }) {
+    if (aborted) return;
+    if (!this.outage.on || !/ECONN|EPIPE|socket hang up/.test(`${error.code} ${error.message}`)) throw error;
+    await pause(20);
+  }
+
   /* One question; its answer may be lost on the way, or it is given up. */
   async #ask() {
     const stop = new AbortController();
@@ -188,7 +197,7 @@ class Rough {
         frames.forEach((frame) => this.#take(frame));
       }
     } catch (error) {
-      if (!stop.signal.aborted) throw error;
+      await this.#broken(error, stop.signal);
       this.lost++;
     } finally {
       clearTimeout(timer);
@@ -224,6 +233,7 @@ class Rough {
   async sending(going) {
     for (let number = 0; going(); ) {
       const frames = Array.from({ length: 1 + this.below(5) }, () => this.#frame(number++));
+      frames.push(...this.left.splice(0).map((frame) => ({ frame }))); // 100 joins are the most
       if (this.keys.length && this.below(3) === 0) frames.push(this.keys.at(-1)); // again, with its key
       for (const { ref } of frames) if (ref) this.refs.set(ref, 0);
       const stop = new AbortController();
@@ -233,7 +243,7 @@ class Rough {
         const { status, text } = await request(this.session.at(), { ...ndjson(...frames.map(({ frame }) => frame)), signal: stop.signal });
         assert.equal(`${status} ${text}`, '200 {"status":200}', this.name);
       } catch (error) {
-        if (!stop.signal.aborted) throw error;
+        await this.#broken(error, stop.signal);
         certain = false;
         this.given++;
       } finally {
@@ -244,8 +254,7 @@ class Rough {
         if (one.id) (certain ? this.added : this.addedMaybe).add(one.id);
         if (one.keyed) this.keys.push(one);
       }
-      const join = frames.find(({ frame }) => frame[3] === "phx_join");
-      if (join && certain) await this.session.send([join.ref, "left", join.frame[2], "phx_leave", {}]); // 100 joins are the most
+      for (const { frame, ref } of frames) if (frame[3] === "phx_join") this.left.push([ref, "left", frame[2], "phx_leave", {}]);
       await pause(this.below(20));
     }
   }
@@ -258,19 +267,28 @@ class Rough {
   }
 }
 
-it("clients that lose answers and give requests up, the program killed and replaced, nginx reloaded: all of it once, in order", { timeout: 2 ** 31 - 1 }, async () => {
+it("clients that lose answers and give requests up, the program killed and replaced, nginx reloaded and killed: all of it once, in order", { timeout: 2 ** 31 - 1 }, async () => {
   const seconds = Number(process.env.SEANCE_TEST_SECONDS ?? 8);
   const seed = Number(process.env.SEANCE_TEST_SEED ?? Date.now() % 1000000);
   const below = random(seed);
   const topic = "board:rough";
   await system.stop();
   system = await startSystem({ app: "tests/conformance", env: { NGINX_WORKERS: "2" } });
-  const clients = Array.from({ length: 12 }, (_, i) => new Rough(`c${String.fromCharCode(97 + i)}`, topic, below));
+  const outage = { on: false };
+  const clients = Array.from({ length: 12 }, (_, i) => new Rough(`c${String.fromCharCode(97 + i)}`, topic, below, outage));
   for (const client of clients) await client.start();
   const end = Date.now() + seconds * 1000;
   let failed = false;
+  let nextRestart = Date.now() + seconds * 400; // scripts/run starts nginx five times in 30 s
   const going = () => Date.now() < end && !failed;
-  const counts = { kills: 0, replacements: 0, reloads: 0 };
+  const counts = { kills: 0, replacements: 0, reloads: 0, restarts: 0 };
+  const restartNginx = async () => {
+    outage.on = true;
+    await system.restartNginx(["SIGTERM", "SIGKILL"][below(2)]);
+    await pause(300);
+    outage.on = false;
+    counts.restarts++;
+  };
   const breaking = async () => {
     while (going()) {
       await pause(200 + below(500));
@@ -278,6 +296,7 @@ it("clients that lose answers and give requests up, the program killed and repla
       if (how === 0) await system.killWorker().then(() => counts.kills++);
       if (how === 1) counts.replacements += process.kill(system.supervisorPid(), "SIGHUP");
       if (how === 2) counts.reloads += process.kill(system.nginxPid(), "SIGHUP");
+      if (Date.now() > nextRestart) await restartNginx().then(() => (nextRestart = Date.now() + 15000));
     }
   };
   const working = [breaking(), ...clients.flatMap((client) => [client.reading(going), client.sending(going)])].map((work) => work.catch((error) => {
