@@ -910,6 +910,9 @@ engine_commit(struct engine *engine, struct commit_result *result)
 	*result = (struct commit_result){0};
 	if (engine->staged_count || house_is_due(engine, clock_ms()) || store_changed(engine->store))
 		commit_staged(engine, result);
+	for (struct message *m = engine->answered; m; m = m->next)
+		if (m->socket)
+			socket_lose_joins(engine, m->socket);
 	fill_sockets(engine, result);
 	polls_answered(engine);
 	take_answered(engine, result);

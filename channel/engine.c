@@ -275,18 +275,37 @@ token_make(char token[TOKEN_BYTES * 2])
 	token[out] = '\0';
 }
 
-static int
-address_count(struct engine *engine, const char *text)
-{
-	const struct address *address = table_find_text(engine->addresses, text);
-	return address ? address->sockets : 0;
-}
-
 static bool
 within_limits(struct engine *engine, const struct engine_client *client)
 {
-	return engine->socket_count < engine->limits.sockets &&
-	       address_count(engine, client->address) < engine->limits.sockets_per_address;
+	const struct address *address = table_find_text(engine->addresses, client->address);
+	return engine->socket_count - engine->idle_count < engine->limits.sockets &&
+	       (!address || address->sockets - address->idle < engine->limits.sockets_per_address);
+}
+
+/* The one that nobody is on, of this address if any, that would end first; NULL: it is in use, or there is none. */
+static struct socket *
+first_idle(const struct engine *engine, const char *address)
+{
+	struct socket *first = NULL;
+	for (struct socket *s = engine->sockets; s; s = s->next)
+		if (s->until_ms && s->users == 1 && (!first || s->until_ms < first->until_ms) &&
+		    (!address || strcmp(s->row.address, address) == 0))
+			first = s;
+	return first;
+}
+
+/* Sockets without a connection keep nobody out.  They have the same limits again; then the oldest go. */
+static void
+drop_idle(struct engine *engine, const char *text)
+{
+	const struct address *address = table_find_text(engine->addresses, text);
+	bool of_address = address && address->idle > engine->limits.sockets_per_address;
+	struct socket *socket = NULL;
+	if (of_address || engine->idle_count > engine->limits.sockets)
+		socket = first_idle(engine, of_address ? text : NULL);
+	if (socket)
+		socket_end(engine, socket);
 }
 
 /* The lock is let go while the callback runs. */
@@ -344,8 +363,10 @@ engine_connect(struct engine *engine, const struct engine_client *client, struct
 	bool within = within_limits(engine, client); /* others may have come meanwhile */
 	if (status == SEANCE_CRASHED)
 		engine_log(engine, "connect crashed: %s", call_why(&call));
-	if (status == SEANCE_OK && within)
+	if (status == SEANCE_OK && within) {
+		drop_idle(engine, client->address);
 		*socket = stage_socket(engine, client, &call);
+	}
 	call_release(&call);
 	if (status != SEANCE_OK)
 		return CONNECT_REFUSED;
@@ -508,7 +529,7 @@ close_laggards(struct engine *engine, int64_t until, void (*close)(void *context
 			continue;
 		engine_log(engine, "socket %s lags too far behind the log: closed", s->row.token);
 		close(context, s);
-		socket_end(engine, s);
+		socket_lose(engine, s);
 	}
 }
 

@@ -117,6 +117,7 @@ struct instance {
 struct address {
 	char *text;
 	int sockets;
+	int idle; /* of these: without a connection */
 };
 
 /* What an instance is given; up to POST_IDLE it is the kind of a stored timer. */
@@ -200,6 +201,7 @@ struct engine {
 	struct lh_table *addresses;         /* address -> count */
 	struct socket *sockets;
 	int socket_count;
+	int idle_count;
 	struct lh_table *shared_by_topic;
 	struct lh_table *instances_by_id;
 
@@ -268,8 +270,10 @@ void socket_stored(struct engine *engine, struct socket *socket, int64_t id);
 void socket_end(struct engine *engine, struct socket *socket);
 /* socket_lose - its connection has ended, and so do its joins, but for those that may be resumed for a while */
 void socket_lose(struct engine *engine, struct socket *socket);
+/* socket_lose_joins - ... once the message that it runs, if any, is done: what that led to is one of its joins, too */
+void socket_lose_joins(struct engine *engine, struct socket *socket);
 /* socket_idle - it has no connection; the time in which it must come back begins */
-void socket_idle(struct socket *socket, const struct seance_channel *channel);
+void socket_idle(struct engine *engine, struct socket *socket, const struct seance_channel *channel);
 void socket_unlink(struct engine *engine, struct socket *socket);
 void socket_use(struct socket *socket);
 void socket_unuse(struct socket *socket);

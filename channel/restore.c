@@ -32,7 +32,7 @@ restore_join(void *context, const struct store_join *row)
 	if (row->ended)
 		join_ended(engine, join, row->ended);
 	else if (join->wants & JOIN_REQUESTS)
-		socket_idle(socket, instance->channel);
+		socket_idle(engine, socket, instance->channel);
 	return true;
 }
 

@@ -21,10 +21,13 @@ address_add(struct engine *engine, const char *text)
 }
 
 static void
-address_remove(struct engine *engine, const char *text)
+address_remove(struct engine *engine, const char *text, bool idle)
 {
 	struct address *address = table_find_text(engine->addresses, text);
-	if (!address || --address->sockets > 0)
+	if (!address)
+		return;
+	address->idle -= idle;
+	if (--address->sockets > 0)
 		return;
 	lh_table_delete(engine->addresses, address->text);
 	free(address->text);
@@ -143,7 +146,8 @@ socket_end(struct engine *engine, struct socket *socket)
 		numbers_add(&engine->ended_sockets, socket->row.id);
 	}
 	socket_unlink(engine, socket);
-	address_remove(engine, socket->row.address);
+	engine->idle_count -= socket->until_ms != 0;
+	address_remove(engine, socket->row.address, socket->until_ms != 0);
 	socket_link_out(engine, socket);
 	socket_unuse(socket);
 }
@@ -166,13 +170,11 @@ join_resumable(const struct instance *instance)
 	return NULL;
 }
 
-/* In seconds; 0: there is nothing to come back to.  A join that is on its way has nobody to tell of it. */
+/* In seconds; 0: there is nothing to come back to. */
 static int
 resume_ttl(const struct socket *socket)
 {
 	int ttl = 0;
-	if (socket->running && socket->running->kind == MESSAGE_JOIN)
-		return 0;
 	for (const struct join *join = socket->joins; join; join = join->next_of_socket)
 		if (is_resumable(join) && join->instance->channel->resume_ttl > ttl)
 			ttl = join->instance->channel->resume_ttl;
@@ -180,11 +182,37 @@ resume_ttl(const struct socket *socket)
 }
 
 static void
-stay(struct socket *socket, int64_t ms)
+stay(struct engine *engine, struct socket *socket, int64_t ms)
 {
+	struct address *address = table_find_text(engine->addresses, socket->row.address);
+	if (!socket->until_ms && address) {
+		engine->idle_count++;
+		address->idle++;
+	}
 	socket->known = false;
+	socket->polled = false;
 	socket->floor = NOTHING_NEEDED;
 	socket->until_ms = clock_ms() + ms;
+}
+
+static bool
+needs_connection(const struct join *join)
+{
+	return !join->ended && !is_resumable(join) && !(join->wants & JOIN_REQUESTS);
+}
+
+void
+socket_lose_joins(struct engine *engine, struct socket *socket)
+{
+	if (!socket->until_ms || socket->running || socket->ended)
+		return;
+	for (struct join *join = socket->joins; join; join = join->next_of_socket) {
+		if (!needs_connection(join))
+			continue;
+		departure_add(engine, join);
+		numbers_add(&engine->lost_joins, join->number);
+		join_ended(engine, join, engine->last);
+	}
 }
 
 void
@@ -195,23 +223,17 @@ socket_lose(struct engine *engine, struct socket *socket)
 		socket_end(engine, socket);
 		return;
 	}
-	for (struct join *join = socket->joins; join; join = join->next_of_socket) {
-		if (join->ended || is_resumable(join))
-			continue;
-		departure_add(engine, join);
-		numbers_add(&engine->lost_joins, join->number);
-		join_ended(engine, join, engine->last);
-	}
 	if (socket->fill)
 		fills_remove(engine, socket);
 	socket_unlink(engine, socket);
-	stay(socket, (int64_t)ttl * 1000);
+	stay(engine, socket, (int64_t)ttl * 1000);
+	socket_lose_joins(engine, socket);
 }
 
 void
-socket_idle(struct socket *socket, const struct seance_channel *channel)
+socket_idle(struct engine *engine, struct socket *socket, const struct seance_channel *channel)
 {
-	stay(socket, channel->resume_ttl > 0 ? (int64_t)channel->resume_ttl * 1000 : IDLE_MS);
+	stay(engine, socket, channel->resume_ttl > 0 ? (int64_t)channel->resume_ttl * 1000 : IDLE_MS);
 }
 
 void

@@ -285,7 +285,7 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	stage_effects(staged, call);
 	join_give_assigns(staged->join, call_take_assigns(call));
 	if (message->wants & JOIN_REQUESTS) {
-		socket_idle(message->socket, instance->channel);
+		socket_idle(engine, message->socket, instance->channel);
 		visit_answer_state(message, instance, false);
 	}
 }

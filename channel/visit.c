@@ -524,7 +524,7 @@ own_instance(struct engine *engine, struct message *message)
 		return NULL;
 	}
 	message->channel = own->instance->channel;
-	socket_idle(message->socket, message->channel);
+	socket_idle(engine, message->socket, message->channel);
 	return own->instance;
 }
 

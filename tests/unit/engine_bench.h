@@ -11,7 +11,7 @@
 
 #pragma GCC diagnostic ignored "-Wunused-function" /* each test uses some */
 
-enum { BENCH_GATEWAYS = 4 };
+enum { BENCH_GATEWAYS = 8 };
 
 struct bench_way {
 	struct request *inbox;  /* sent, not with the program yet */

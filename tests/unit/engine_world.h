@@ -22,6 +22,7 @@
 #include "memory.h"
 #include "patch.h"
 #include "phoenix.h"
+#include "resume.h"
 #include "tap.h"
 
 /* --- the channels --- */
@@ -561,6 +562,8 @@ world_alive(void *request)
 	return !((struct request *)request)->broken;
 }
 
+static const struct token_key world_key = {"signs what one comes back with"};
+
 static struct request *world_exchanged; /* SUBMIT_REPEATED: the request that was dropped */
 
 /* Hands a message to the engine as fcgi/serve.c does.  frame: text.  request: taken. */
@@ -581,6 +584,7 @@ world_submit(struct engine *engine, struct request *request, const char *frame)
 	bool parsed =
 		phoenix_parse((int)socket->row.format, false, frame, strlen(frame), message, &reply, &why);
 	assert(parsed);
+	resume_read(&world_key, message);
 	message->request = request;
 	message->number = request->number;
 	buffer_add(&request->rest, reply.at, reply.len);
@@ -609,7 +613,8 @@ unit_of(const struct delivery *delivery, int *frames)
 	unit->cursor = row->number;
 	const struct phoenix_client to = {.format = (int)socket->row.format,
 	                                  .own = row->socket == socket->row.id,
-	                                  .wants = delivery->wants};
+	                                  .wants = delivery->wants,
+	                                  .key = &world_key};
 	int count = phoenix_commit(&unit->body, &to, delivery->record);
 	if (frames)
 		*frames = count;
