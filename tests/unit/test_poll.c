@@ -341,6 +341,89 @@ test_much(void)
 	bench_close(&b);
 }
 
+/* The log cannot be read for a while: the question fails, and what it was to be told is not lost. */
+static void
+test_unreadable(void)
+{
+	struct bench b;
+	bench_open(&b, false);
+	struct asker asker = asker_open(&b);
+	say(&b, &asker, JOIN("shared:a"));
+	say(&b, &asker, ADD("shared:a", 1));
+	b.engine->fill_retry_ms = clock_ms() + 60000; /* as after a failure */
+	ok(ask(&b, &asker) == -1 && ask(&b, &asker) == -1, "a question fails");
+	say(&b, &asker, ADD("shared:a", 2));
+	b.engine->fill_retry_ms = 0;
+	bench_commit(&b); /* the log is read, for nobody who asks */
+	say(&b, &asker, ADD("shared:a", 3));
+	ok(ask(&b, &asker) == 5 && client_find(&asker.client, "shared:a")->version == 3,
+	   "then it is told all");
+	ok(ask(&b, &asker) == 0, "once");
+	asker_release(&asker);
+	bench_close(&b);
+}
+
+/* A session ends while its question is under way, and while it sends. */
+static void
+test_ended(void)
+{
+	struct bench b;
+	struct question question;
+	struct sending sending;
+	bench_open(&b, false);
+	struct asker asker = asker_open(&b);
+	say(&b, &asker, JOIN("shared:a"));
+	begin(&b, &asker, ADD("shared:a", 1), "mark", &sending);
+	question_begin(&b, &asker, &question);
+	engine_closed(b.engine, engine_find(b.engine, asker.token));
+	turn(&b);
+	ok(question.outcome == OUTCOME_GONE && question.count == 0, "the question is told so");
+	ok(sending.outcome == OUTCOME_GONE, "and so is what it sends");
+	ok(ask(&b, &asker) == -1, "it is not there any more");
+	buffer_release(&question.frames);
+	buffer_release(&sending.reply);
+	asker_release(&asker);
+	bench_close(&b);
+}
+
+/* What waits is woken by what is for it, and by nothing else. */
+static void
+test_waits(void)
+{
+	struct bench b;
+	char name[WATCH_NAME_BYTES];
+	bench_open(&b, false);
+	struct asker asker = asker_open(&b), other = asker_open(&b);
+	say(&b, &asker, JOIN("shared:a"));
+	say(&b, &other, JOIN("shared:b"));
+	ask(&b, &asker);
+	ask(&b, &asker);
+	watch_name_socket(name, asker.token);
+	engine_wait(b.engine, name, asker.position, &b.link, 7);
+	say(&b, &other, ADD("shared:b", 1));
+	ok(b.engine->watches && ask(&b, &other) > 0, "what is others' does not wake it");
+	ok(engine_newest(b.engine) > asker.position, "nor do their rows");
+	b.engine->limits.grace_ms = -1;
+	engine_house(b.engine, INT64_MAX, NULL, NULL);
+	ok(engine_find(b.engine, asker.token) && !engine_find(b.engine, other.token),
+	   "while it waits its session lives; another's is over");
+	asker_release(&other);
+	other = asker_open(&b);
+	say(&b, &other, JOIN("shared:a"));
+	ok(b.engine->watches, "a join of another is no news");
+	begin(&b, &other, ADD("shared:a", 1), "mark", &(struct sending){0});
+	struct commit_result result;
+	engine_commit(b.engine, &result);
+	ok(result.woken_count == 1 && result.woken[0].handle == 7 && !b.engine->watches,
+	   "what is for it wakes it, once");
+	commit_result_release(&result);
+	engine_wait(b.engine, name, asker.position, &b.link, 8);
+	ok(!b.engine->watches && b.engine->woken_count == 1, "who comes to wait too late is woken at once");
+	asker_release(&asker);
+	asker_release(&other);
+	bench_close(&b);
+}
+
 /* What it may still ask for is kept; one that never asks is closed in the end. */
 static void
 ended(void *context, struct socket *socket)
@@ -611,6 +694,9 @@ main(int argc, char **argv)
 	test_sent_again(false);
 	test_sent_again(true);
 	test_much();
+	test_unreadable();
+	test_ended();
+	test_waits();
 	test_log();
 	for (uint64_t seed = 1; seed <= 10; seed++)
 		walk_once(seed, 300);
