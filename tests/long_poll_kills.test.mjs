@@ -156,7 +156,7 @@ class Rough {
   lost = 0;
   given = 0;
 
-  /* outage.on: nginx may be down */
+  /* outage: on: nginx may be down; killed: when the program was, last */
   constructor(name, topic, below, outage) {
     Object.assign(this, { name, topic, below, outage });
   }
@@ -176,9 +176,12 @@ class Rough {
     Object.assign(this, { state: patched(this.state, payload.operations), version: payload.version });
   }
 
-  /* A request that broke: it was given up, or nginx was killed; anything else is thrown. */
+  /*
+   * A request that broke: it was given up, or nginx was killed, or the program, when nginx had passed on a part of its
+   * answer; anything else is thrown.
+   */
   async #broken(error, { aborted }) {
-    if (aborted) return;
+    if (aborted || (error.message === "aborted" && Date.now() - this.outage.killed < 2000 * patience)) return;
     if (!this.outage.on || !/ECONN|EPIPE|socket hang up/.test(`${error.code} ${error.message}`)) throw error;
     await pause(20);
   }
@@ -274,7 +277,7 @@ it("clients that lose answers and give requests up, the program killed and repla
   const topic = "board:rough";
   await system.stop();
   system = await startSystem({ app: "tests/conformance", env: { NGINX_WORKERS: "2" } });
-  const outage = { on: false };
+  const outage = { on: false, killed: 0 };
   const clients = Array.from({ length: 12 }, (_, i) => new Rough(`c${String.fromCharCode(97 + i)}`, topic, below, outage));
   for (const client of clients) await client.start();
   const end = Date.now() + seconds * 1000;
@@ -293,7 +296,11 @@ it("clients that lose answers and give requests up, the program killed and repla
     while (going()) {
       await pause(200 + below(500));
       const how = below(3);
-      if (how === 0) await system.killWorker().then(() => counts.kills++);
+      if (how === 0) {
+        outage.killed = Date.now();
+        await system.killWorker();
+        counts.kills++;
+      }
       if (how === 1) counts.replacements += process.kill(system.supervisorPid(), "SIGHUP");
       if (how === 2) counts.reloads += process.kill(system.nginxPid(), "SIGHUP");
       if (Date.now() > nextRestart) await restartNginx().then(() => (nextRestart = Date.now() + 15000));
