@@ -3,6 +3,7 @@
  */
 import "./lib/xml_http_request.mjs";
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { after, before, describe, it } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import * as phoenix16 from "phoenix";
@@ -204,3 +205,51 @@ for (const [name, { Socket }, { transport = WebSocket, fetches = false, ...optio
     });
   });
 }
+
+describe("a long-poll session that has gone, since the client did not ask for longer than the grace time", () => {
+  let system;
+  before(async () => {
+    system = await startSystem({ app: "tests/conformance", flags: ["--grace=1"] });
+  });
+  after(() => system?.stop());
+  const none = () => until(() => execFileSync("sqlite3", ["-readonly", `${system.dir}/seance.db`, "select count(*) from sockets"], { encoding: "utf8" }) === "0\n", "the end of the sessions", 15000);
+  const inc = (topic) => fetch(`${system.url}/channels/${topic}/events/inc`, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
+
+  it("all three versions of phoenix.js begin anew, whether they ask or post first", async () => {
+    let pausing = false;
+    let held = [];
+    const clients = [phoenix16, phoenix17, phoenix18].map(({ Socket, LongPoll }, i) => {
+      class Pausing extends LongPoll {
+        poll() {
+          if (pausing) held.push(() => super.poll());
+          else super.poll();
+        }
+      }
+      const socket = new Socket(`${system.ws}/socket`, { transport: Pausing });
+      const channel = socket.channel(`board:gone${i}`, {});
+      const client = { socket, channel, topic: channel.topic, joins: 0, versions: [] };
+      for (const event of ["seance:change", "seance:patch"]) channel.on(event, ({ version }) => client.versions.push(version));
+      socket.connect();
+      channel.join().receive("ok", () => client.joins++);
+      return client;
+    });
+    const all = (what, check) => until(() => clients.every(check), () => `${what}: ${JSON.stringify(clients.map(({ joins, versions }) => [joins, versions]))}`, 20000);
+    try {
+      await all("the state", ({ versions }) => versions.at(-1) === 0);
+      for (const [round, begin] of [[1, () => held.splice(0).forEach((ask) => ask())], [2, () => clients.forEach(({ channel }) => channel.push("seance:event:inc", {}))]]) {
+        pausing = true;
+        for (const { topic } of clients) await inc(topic); // the questions that wait are answered, and no other comes
+        await none();
+        for (const { topic } of clients) await inc(topic);
+        pausing = false;
+        begin();
+        held = [];
+        await all("the rejoin", ({ joins, versions }) => joins === round + 1 && versions.at(-1) === 2 * round);
+      }
+      for (const { versions } of clients) assert.deepEqual(versions, [0, 1, 2, 3, 4], "what was pushed into the void is lost, as ever");
+    } finally {
+      pausing = false;
+      await Promise.all(clients.map(({ socket }) => new Promise((done) => socket.disconnect(done))));
+    }
+  });
+});
