@@ -284,7 +284,7 @@ house_is_due(const struct engine *engine, int64_t now)
 	if (engine->guest || now < engine->retry_ms)
 		return false;
 	return engine->ended_sockets.count || engine->lost_joins.count || engine->dead_instances.count ||
-	       engine->blank_count || engine->prune_until >= engine->oldest ||
+	       blanks_are_due(engine, now) || engine->prune_until >= engine->oldest ||
 	       (engine->due_first && engine->due_first->due_ms <= now);
 }
 
@@ -348,13 +348,22 @@ awaits_posts(struct engine *engine, struct instance *instance, bool *waits)
 }
 
 static enum store_status
-delete_blanks(struct engine *engine)
+delete_blanks(struct engine *engine, int64_t now)
 {
 	enum store_status status = STORE_OK;
+	int64_t grace_ms = engine->blank_count > BLANKS_MAX ? 0 : engine->limits.grace_ms;
+	if (!blanks_are_due(engine, now))
+		return status;
+	engine->blanks_due_ms = NOTHING_NEEDED;
 	for (size_t i = engine->blank_count; i-- > 0 && status == STORE_OK;) {
 		struct instance *instance = engine->blanks[i];
 		if (!is_blank(instance)) {
 			instance_unblank(engine, instance);
+			continue;
+		}
+		if (now < instance->blank_ms + grace_ms) {
+			if (instance->blank_ms + grace_ms < engine->blanks_due_ms)
+				engine->blanks_due_ms = instance->blank_ms + grace_ms;
 			continue;
 		}
 		bool waits = false;
@@ -423,7 +432,7 @@ keep_house(struct engine *engine, size_t staged, int64_t last, int64_t now, stru
 	enum store_status status = delete_ended(engine);
 	house->kept = true;
 	if (status == STORE_OK)
-		status = delete_blanks(engine);
+		status = delete_blanks(engine, now);
 	if (status == STORE_OK)
 		status = write_due(engine, now);
 	if (status == STORE_OK && now >= engine->answers_ms) {
@@ -753,6 +762,7 @@ put_back(struct engine *engine, struct staged *list, size_t count)
 {
 	for (size_t i = 0; i < engine->blank_count; i++)
 		engine->blanks[i]->deleted = false;
+	engine->blanks_due_ms = 0;
 	for (size_t i = 0; i < count; i++) {
 		if (list[i].ends && !socket_ended(&list[i]) && list[i].ends->instance)
 			list[i].ends->instance->deleted = false;

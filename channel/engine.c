@@ -564,9 +564,10 @@ engine_due(struct engine *engine)
 	due = posts_due(engine, now);
 	if (engine->fills)
 		due = lower(due, engine->fill_retry_ms);
-	if (engine->ended_sockets.count || engine->lost_joins.count || engine->dead_instances.count ||
-	    engine->blank_count)
+	if (engine->ended_sockets.count || engine->lost_joins.count || engine->dead_instances.count)
 		house = now + HOUSE_AFTER_MS;
+	if (engine->blank_count)
+		house = lower(house, engine->blank_count > BLANKS_MAX ? now : engine->blanks_due_ms);
 	if (engine->prune_until >= engine->oldest)
 		house = now;
 	if (engine->due_first)

@@ -41,6 +41,7 @@
 #define MARK_EVERY_MS    1000
 #define HOUSE_AFTER_MS   20    /* rows of what has ended go so soon, unless a commit takes them along */
 #define PRUNE_BATCH      200   /* log rows deleted by one transaction, at least */
+#define BLANKS_MAX       1000  /* states that nobody changed are kept for a while, unless there are more */
 #define INSTANCE_BYTES   512   /* reckoned for an instance beside its state */
 #define TAIL_SAMPLES     128   /* of (time, newest number), one a second */
 #define BUSY_MS          10000 /* what is staged waits for another process's lock at most so long */
@@ -86,7 +87,8 @@ struct instance {
 	bool settling;        /* its end, or another join for it, is staged: whatever comes waits for that */
 	bool presence_staged; /* a change of its presences */
 	int64_t schema;       /* with what is staged */
-	bool blank;           /* in the list of those to be deleted unless somebody joins */
+	bool blank;           /* in the list of those to be deleted unless somebody joins ... */
+	int64_t blank_ms;     /* ... since then */
 	bool put, state_put;  /* its row, its state are written by the transaction being made */
 	int staged;
 	struct message *waiting, *waiting_last;
@@ -224,6 +226,7 @@ struct engine {
 	struct numbers dead_instances; /* private ones, rows to be deleted */
 	struct instance **blanks;      /* shared ones that nobody changed or is joined to */
 	size_t blank_count, blank_room;
+	int64_t blanks_due_ms; /* when the first of them is to be deleted */
 	struct instance **puts; /* written by the transaction being made */
 	size_t put_count, put_room;
 	struct join *ended_first, *ended_last; /* by the number of their end */
@@ -311,6 +314,7 @@ void instance_forget(struct engine *engine, struct instance *instance); /* free 
 void instance_die(struct engine *engine, struct instance *instance);    /* private: its join has ended */
 void instance_changed(struct engine *engine, struct instance *instance, int64_t number, size_t bytes);
 void instance_unblank(struct engine *engine, struct instance *instance); /* deleted, or wanted again */
+bool blanks_are_due(const struct engine *engine, int64_t now);
 void instance_unborn(struct engine *engine,
                      struct instance *instance); /* its row was deleted elsewhere */
 enum store_status instance_look(struct engine *engine, struct instance *instance);

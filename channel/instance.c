@@ -395,8 +395,17 @@ blank_add(struct engine *engine, struct instance *instance)
 		return;
 	engine->blanks =
 		memory_grow(engine->blanks, engine->blank_count, &engine->blank_room, sizeof(struct instance *));
+	if (engine->blank_count == 0)
+		engine->blanks_due_ms = clock_ms() + engine->limits.grace_ms;
 	engine->blanks[engine->blank_count++] = instance;
 	instance->blank = true;
+	instance->blank_ms = clock_ms();
+}
+
+bool
+blanks_are_due(const struct engine *engine, int64_t now)
+{
+	return engine->blank_count > BLANKS_MAX || (engine->blank_count && now >= engine->blanks_due_ms);
 }
 
 void
@@ -409,7 +418,8 @@ instance_unblank(struct engine *engine, struct instance *instance)
 	instance->blank = false;
 }
 
-/* A shared one that nobody ever changed is not worth its row once nobody is joined to it. */
+/* A shared one that nobody ever changed is not worth its row once nobody has been joined to it for a while: who comes
+ * back by then finds its history. */
 void
 instance_forget(struct engine *engine, struct instance *instance)
 {

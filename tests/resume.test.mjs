@@ -62,7 +62,7 @@ async function inc(topic, times) {
 
 describe("shared state", () => {
   it("the missing patches, each with where it leads to, and no state", async () => {
-    await inc("board:a", 1); // an unchanged state without anybody joined is not kept
+    await inc("board:a", 1);
     const raw = await connected();
     const { resume } = await join(raw, "board:a", { resume: {} });
     const first = await payloadOf(raw, "seance:change");
@@ -85,6 +85,18 @@ describe("shared state", () => {
     const third = await connected();
     await join(third, "board:a", { resume: { at: newest } });
     await quiet(third);
+  });
+
+  it("a state that nobody had changed is there still", async () => {
+    const raw = await connected();
+    const { resume } = await join(raw, "board:unchanged", { resume: {} });
+    await payloadOf(raw, "seance:change");
+    await raw.close();
+    await system.killWorker();
+    await inc("board:unchanged", 1);
+    const back = await connected();
+    await join(back, "board:unchanged", { resume: { at: resume } });
+    assert.equal((await payloadOf(back, "seance:patch")).version, 1);
   });
 
   it("events that were pushed meanwhile come with them, before their patches", async () => {

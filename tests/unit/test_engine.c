@@ -553,10 +553,20 @@ test_ends(void)
 	engine_closed(b.engine, engine_find(b.engine, b.g[c].token));
 	bench_time_passes(&b);
 	bench_commit(&b);
+	ok(stored(&b).instances == 2, "a shared instance that nobody changed outlives its last join for a while");
+	int e = bench_connect(&b);
+	bench_say(&b, e, join_of("shared:x", "1", "{}"));
+	clock_advance(3600000);
 	bench_time_passes(&b);
 	bench_commit(&b);
-	ok(stored(&b).instances == 1,
-	   "a shared instance that nobody changed goes with the last join, a changed one stays");
+	ok(stored(&b).instances == 2, "so that who comes back finds it");
+	engine_closed(b.engine, engine_find(b.engine, b.g[e].token));
+	bench_time_passes(&b);
+	bench_commit(&b);
+	clock_advance(3600000);
+	bench_time_passes(&b);
+	bench_commit(&b);
+	ok(stored(&b).instances == 1, "then it goes, a changed one stays");
 	b.g[a].client.joins[0].wanted = false;
 	int d = bench_connect(&b);
 	bench_say(&b, d, join_of("shared:y", "1", "{}"));
