@@ -86,8 +86,8 @@ static enum store_status
 write_birth(struct engine *engine, struct instance *instance, const struct staged *staged)
 {
 	const struct record *record = staged->record;
-	instance->next.revision = instance->next.state_revision = record->row.revision;
-	instance->next.version = instance->next.state_version = record->row.version;
+	instance->next.revision = instance->next.state_revision = record ? record->row.revision : 0;
+	instance->next.version = instance->next.state_version = record ? record->row.version : 0;
 	enum store_status status = store_instance_add(engine->store, &instance->next, staged->birth);
 	return status == STORE_OK ? hooks_write_birth(engine, instance) : status;
 }
@@ -241,7 +241,8 @@ write_effects(struct engine *engine, const struct staged *staged)
 	enum store_status status = STORE_OK;
 	const struct message *message = staged->message;
 	if ((staged->join && staged->join->instance) ||
-	    (message && (message->kind == MESSAGE_VISIT ? staged->record != NULL : !staged->record)))
+	    (message &&
+	     (message->kind == MESSAGE_VISIT ? staged->record || staged->birth : !staged->record)))
 		status = effects_write(&staged->message->effects, engine->store, instance);
 	return status == STORE_OK ? effects_write(&staged->effects, engine->store, instance) : status;
 }
@@ -261,6 +262,8 @@ write_staged(struct engine *engine, struct staged *staged)
 		status = write_socket(engine, staged);
 	else if (staged->message->post)
 		status = post_write(engine, staged);
+	if (status == STORE_OK && staged->birth && !staged->record)
+		status = write_birth(engine, staged->instance, staged);
 	if (status == STORE_OK && staged->record)
 		status = write_row(engine, staged);
 	if (status == STORE_OK && staged->record)
@@ -361,6 +364,8 @@ delete_blanks(struct engine *engine, int64_t now)
 			instance_unblank(engine, instance);
 			continue;
 		}
+		if (grace_ms && watch_waits(engine, instance))
+			instance->blank_ms = now;
 		if (now < instance->blank_ms + grace_ms) {
 			if (instance->blank_ms + grace_ms < engine->blanks_due_ms)
 				engine->blanks_due_ms = instance->blank_ms + grace_ms;
@@ -682,6 +687,8 @@ apply(struct engine *engine, struct staged *staged, struct commit_result *result
 		apply_socket(engine, staged);
 	if (staged->record)
 		apply_row(engine, staged, result);
+	else if (staged->birth)
+		apply_instance(engine, instance);
 	if (staged->message)
 		apply_message(engine, staged);
 	if (instance && buries)

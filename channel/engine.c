@@ -487,7 +487,7 @@ end_unlisted(struct engine *engine, int64_t now)
 		if (s->until_ms && !s->running && (s->until_ms <= now || s->join_count == 0))
 			socket_end(engine, s);
 		else if (!s->until_ms && !s->link && !s->running &&
-		         now - s->unlinked_ms > engine->limits.grace_ms && !watch_waits(engine, s))
+		         now - s->unlinked_ms > engine->limits.grace_ms && !watch_waits_for_socket(engine, s))
 			socket_lose(engine, s);
 	}
 }

@@ -39,11 +39,11 @@
 #define LARGE_BYTES_A_MS \
 	10000 /* of large states are written at most; the log of a busy program grows by less */
 #define MARK_EVERY_MS    1000
-#define HOUSE_AFTER_MS   20    /* rows of what has ended go so soon, unless a commit takes them along */
-#define PRUNE_BATCH      200   /* log rows deleted by one transaction, at least */
-#define BLANKS_MAX       1000  /* states that nobody changed are kept for a while, unless there are more */
-#define INSTANCE_BYTES   512   /* reckoned for an instance beside its state */
-#define TAIL_SAMPLES     128   /* of (time, newest number), one a second */
+#define HOUSE_AFTER_MS   20   /* rows of what has ended go so soon, unless a commit takes them along */
+#define PRUNE_BATCH      200  /* log rows deleted by one transaction, at least */
+#define BLANKS_MAX       1000 /* states that nobody changed are kept for a while, unless there are more */
+#define INSTANCE_BYTES   512  /* reckoned for an instance beside its state */
+#define TAIL_SAMPLES     128  /* of (time, newest number), one a second */
 #define BUSY_MS          10000 /* what is staged waits for another process's lock at most so long */
 #define RETRY_MS         1000
 #define NOTHING_NEEDED   INT64_MAX
@@ -226,7 +226,7 @@ struct engine {
 	struct numbers dead_instances; /* private ones, rows to be deleted */
 	struct instance **blanks;      /* shared ones that nobody changed or is joined to */
 	size_t blank_count, blank_room;
-	int64_t blanks_due_ms; /* when the first of them is to be deleted */
+	int64_t blanks_due_ms;  /* when the first of them is to be deleted */
 	struct instance **puts; /* written by the transaction being made */
 	size_t put_count, put_room;
 	struct join *ended_first, *ended_last; /* by the number of their end */
@@ -338,6 +338,8 @@ void staged_release(struct staged *staged);
  */
 struct staged *stage(struct engine *engine, struct message *message, enum store_kind kind,
                      struct instance *instance, const char *join_ref);
+/* stage_birth - its instance is to be stored, with its first state */
+void stage_birth(struct staged *staged);
 /* stage_rowless - without a row: what is left of a post is that it was given */
 struct staged *stage_rowless(struct engine *engine, struct message *message, struct instance *instance);
 /* stage_event - join is the one that it came from, or that it is about; or NULL */
@@ -458,8 +460,9 @@ void watch_name(char name[WATCH_NAME_BYTES], const struct instance *instance);
 /* watch_fire - an instance has come to a revision, a polled socket to a commit */
 void watch_fire(struct engine *engine, const struct instance *instance, int64_t revision);
 void watch_fire_socket(struct engine *engine, const struct socket *socket, int64_t number);
-/* watch_waits - does anybody wait for what comes for a polled socket? */
-bool watch_waits(struct engine *engine, const struct socket *socket);
+/* watch_waits - does anybody wait for a change of an instance, for what comes for a polled socket? */
+bool watch_waits(struct engine *engine, const struct instance *instance);
+bool watch_waits_for_socket(struct engine *engine, const struct socket *socket);
 /* watches_unlink - nobody waits at a link any more; NULL: at any */
 void watches_unlink(struct engine *engine, const void *link);
 

@@ -212,10 +212,11 @@ join_detail(const struct join *replaced)
 }
 
 /* What is stored at first is the state itself, whatever clients are shown. */
-static void
-stage_birth(struct staged *staged, const struct instance *instance)
+void
+stage_birth(struct staged *staged)
 {
-	const char *told = staged->record->row.state;
+	const struct instance *instance = staged->instance;
+	const char *told = staged->record ? staged->record->row.state : NULL;
 	bool other = !told || show_is_other(instance);
 	staged->birth = memory_strdup(other ? json_text(instance->edit.document, NULL) : told);
 }
@@ -279,7 +280,7 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	if (!resumes)
 		stage_state(engine, staged, instance);
 	if (!instance->row.id)
-		stage_birth(staged, instance);
+		stage_birth(staged);
 	stage_detail(staged, detail);
 	stage_events(staged, call);
 	stage_effects(staged, call);

@@ -200,12 +200,15 @@ static void
 see(struct engine *engine, struct message *message, struct instance *instance)
 {
 	const struct visit *visit = message->visit;
+	instance->blank_ms = clock_ms(); /* somebody has its position */
 	if (visit->has_since && answer_since(engine, message, instance)) {
 		message_answer(engine, message, OUTCOME_COMMITTED);
 		return;
 	}
 	visit_answer_state(message, instance, visit->has_since);
-	if (instance->staged)
+	if (!instance->row.id && !instance->staged && !engine->guest)
+		stage_birth(stage_rowless(engine, message, instance));
+	else if (instance->staged)
 		stage_rowless(engine, message, instance);
 	else
 		message_answer(engine, message, OUTCOME_COMMITTED);

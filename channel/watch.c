@@ -127,7 +127,15 @@ watch_fire_socket(struct engine *engine, const struct socket *socket, int64_t nu
 }
 
 bool
-watch_waits(struct engine *engine, const struct socket *socket)
+watch_waits(struct engine *engine, const struct instance *instance)
+{
+	char name[WATCH_NAME_BYTES];
+	watch_name(name, instance);
+	return engine->watches && table_find_text(engine->watches_by_name, name);
+}
+
+bool
+watch_waits_for_socket(struct engine *engine, const struct socket *socket)
 {
 	char name[WATCH_NAME_BYTES];
 	watch_name_socket(name, socket->row.token);

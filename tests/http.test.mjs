@@ -66,11 +66,22 @@ describe("GET", () => {
     assert.equal((await get(topic, { headers: { "if-none-match": '"1-1"' } })).status, 200);
   });
 
-  it("HEAD gives the same without the body; a topic without a state shows its first one and stores nothing", async () => {
+  it("HEAD gives the same without the body", async () => {
     const response = await fetch(at("board:head"), { method: "HEAD" });
     assert.deepEqual([response.status, await response.text()], [200, ""]);
     assert.match(response.headers.get("etag"), /^"\d+-0"$/);
     assert.deepEqual((await get("board:head")).body.state, { n: 0, items: [] });
+  });
+
+  it("the position of a first state counts: 304, If-Match, since, wait; through a kill of the program", async () => {
+    const { body: { position }, etag } = await get("board:first");
+    assert.equal((await get("board:first", { headers: { "if-none-match": etag } })).status, 304);
+    await system.killWorker();
+    assert.equal((await get("board:first", { query: `?since=${position}&wait=0` })).status, 204);
+    const waiting = get("board:first", { query: `?since=${position}&wait=30` });
+    assert.equal((await post("board:first", "inc", {}, { "if-match": etag })).status, 200);
+    assert.deepEqual((await waiting).body.patches.map(({ version }) => version), [1]);
+    assert.equal((await post("board:first", "inc", {}, { "if-match": etag })).status, 412);
   });
 
   it("since: the patches after a position; a reset where the log does not reach", async () => {

@@ -553,7 +553,8 @@ test_ends(void)
 	engine_closed(b.engine, engine_find(b.engine, b.g[c].token));
 	bench_time_passes(&b);
 	bench_commit(&b);
-	ok(stored(&b).instances == 2, "a shared instance that nobody changed outlives its last join for a while");
+	ok(stored(&b).instances == 2,
+	   "a shared instance that nobody changed outlives its last join for a while");
 	int e = bench_connect(&b);
 	bench_say(&b, e, join_of("shared:x", "1", "{}"));
 	clock_advance(3600000);
