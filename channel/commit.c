@@ -687,7 +687,7 @@ apply(struct engine *engine, struct staged *staged, struct commit_result *result
 		apply_socket(engine, staged);
 	if (staged->record)
 		apply_row(engine, staged, result);
-	else if (staged->birth)
+	else if (instance && staged->birth)
 		apply_instance(engine, instance);
 	if (staged->message)
 		apply_message(engine, staged);
