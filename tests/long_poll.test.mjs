@@ -132,6 +132,36 @@ describe("tokens", () => {
   });
 });
 
+describe("a session", () => {
+  it("is of whoever opens it: connect sees the headers and the parameters of that request", async () => {
+    const guarded = async (query, headers) => {
+      const { body } = await request(url(`vsn=2.0.0${query}`), { headers });
+      const session = new LongPoll(url(), body.token);
+      await session.send(["1", "1", "guarded:a", "phx_join", {}]);
+      return (await session.ask())[0][4].status;
+    };
+    assert.equal(await guarded("", { authorization: "Bearer good" }), "ok");
+    assert.equal(await guarded("", { authorization: "Bearer bad" }), "error");
+    assert.equal((await request(url("vsn=2.0.0&deny=0&deny=1"))).text, '{"status":403}', "of a repeated parameter the last counts");
+    assert.equal((await request(url("vsn=2.0.0&deny=1&deny=0"))).body.status, 410);
+  });
+
+  it("speaks the vocabulary and the version that it was opened with", async () => {
+    const session = await LongPoll.open(`${system.url}/live_state/longpoll?vsn=1.0.0`);
+    const send = (event, ref) => session.send({ topic: "counter:words", event, payload: {}, ref });
+    await send("phx_join", "1");
+    await send("lvs_evt:inc", "2");
+    await send("seance:event:inc", "3");
+    const frame = (event, payload, ref = null) => ({ topic: "counter:words", event, payload, ref });
+    assert.deepEqual(await session.ask(), [
+      frame("phx_reply", { status: "ok", response: {} }, "1"),
+      frame("state:change", { state: { count: 0 }, version: 0 }),
+      frame("state:patch", { patch: [{ op: "replace", path: "/count", value: 1 }], version: 1 }),
+      frame("phx_reply", { status: "error", response: { reason: "unmatched event" } }, "3"),
+    ]);
+  });
+});
+
 describe("bad input", () => {
   it("malformed frames end the session, after what was before them; a POST is answered 500", async () => {
     const push = (text) => Buffer.from(text, "latin1").toString("base64");
@@ -235,8 +265,10 @@ describe("limits", { concurrency: 2 }, () => {
   const MOST = 5;
   for (const limit of ["--max-sockets", "--max-sockets-per-address"]) {
     it(`${limit}=${MOST}: one more gets 500, until one has ended`, async () => {
-      const small = await startSystem({ app: "tests/conformance", flags: [`${limit}=${MOST}`, "--grace=1"] });
+      const small = await startSystem({ app: "tests/conformance", flags: [`${limit}=${MOST}`, "--grace=1", "--origins=//other.example"] });
       try {
+        const listed = await request(`${small.url}/socket/longpoll`, { method: "OPTIONS", headers: { origin: "https://other.example" } });
+        assert.equal(listed.headers["access-control-allow-origin"], "https://other.example");
         const at = `${small.url}/socket/longpoll?vsn=2.0.0`;
         const sessions = [];
         for (let i = 0; i < MOST; i++) sessions.push(await LongPoll.open(at));

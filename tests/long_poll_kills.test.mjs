@@ -101,6 +101,23 @@ describe(`${MANY} that wait`, () => {
   });
 });
 
+it("sessions that are opened while the program is killed: each works; those that nobody heard of end", async () => {
+  let opened = 0;
+  const open = async () => {
+    const session = await LongPoll.open(url());
+    opened++;
+    await session.join(`counter:opened ${opened}`);
+  };
+  const opening = each(Array.from({ length: 400 }), 20, open);
+  for (const some of [100, 200, 300]) {
+    await until(() => opened >= some, "some sessions", 15000, 1);
+    await system.killWorker();
+  }
+  await within(opening, "all sessions", 30000);
+  await until(() => stored() === 0, () => `${stored()} sessions to end`, 20000);
+  noneDied();
+});
+
 it("a frame that kills the program: its join ends, what is before and behind it in the request is done once", async () => {
   const own = await startSystem({ app: "tests/conformance" });
   try {
