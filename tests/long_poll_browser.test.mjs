@@ -32,9 +32,9 @@ const script = (version) => readFileSync(new URL(`node_modules/${version}/priv/s
 function seen(frames) {
   const result = { state: undefined, versions: [] };
   for (const [event, payload] of frames) {
-    if (event === "seance:change") Object.assign(result, { state: payload.state, versions: [payload.version] });
-    if (event !== "seance:patch") continue;
-    result.state = patched(result.state, payload.operations);
+    if (event.endsWith(":change")) Object.assign(result, { state: payload.state, versions: [payload.version] });
+    if (!event.endsWith(":patch")) continue;
+    result.state = patched(result.state, payload.operations ?? payload.patch);
     result.versions.push(payload.version);
   }
   return result;
@@ -53,7 +53,7 @@ async function openPage(version, topic, { from = system.url, url = "/socket", lo
     const socket = new Socket(url, longPoll ? { transport: LongPoll, ...options } : options);
     const channel = socket.channel(topic, {});
     Object.assign(globalThis, { socket, channel, frames: [], joins: 0, closes: 0 });
-    for (const event of ["seance:change", "seance:patch"]) channel.on(event, (payload) => globalThis.frames.push([event, payload]));
+    for (const event of ["seance:change", "seance:patch", "state:change", "state:patch"]) channel.on(event, (payload) => globalThis.frames.push([event, payload]));
     socket.onClose(() => globalThis.closes++);
     socket.connect();
     channel.join().receive("ok", () => globalThis.joins++);
@@ -61,7 +61,7 @@ async function openPage(version, topic, { from = system.url, url = "/socket", lo
   const client = {
     page,
     wrong,
-    push: (id) => page.evaluate((id) => void globalThis.channel.push("seance:event:add", { id }), id),
+    push: (id) => page.evaluate(([event, id]) => void globalThis.channel.push(event, { id }), [url.includes("live_state") ? "lvs_evt:add" : "seance:event:add", id]),
     get: (name) => page.evaluate((name) => globalThis[name], name),
     seen: async () => seen(await client.get("frames")),
     has: (version) => until(async () => (await client.seen()).versions.at(-1) === version, `version ${version}`, 20000),
@@ -76,7 +76,7 @@ describe("Chromium", () => {
   const clients = [];
   let version = 0;
   before(async () => {
-    for (const version of ["phoenix", "phoenix17", "phoenix18"]) clients.push(await openPage(version, topic));
+    for (const [version, url] of [["phoenix", "/live_state"], ["phoenix17", "/socket"], ["phoenix18", "/socket"]]) clients.push(await openPage(version, topic, { url }));
   });
   after(async () => {
     for (const { page } of clients) await page.close();
@@ -87,7 +87,7 @@ describe("Chromium", () => {
     for (const client of clients) await client.has(version);
   };
 
-  it("phoenix.js 1.6, 1.7 and 1.8 see what each of them does", async () => {
+  it("phoenix.js 1.6 at /live_state, 1.7 and 1.8 at /socket see what each of them does", async () => {
     await pushFromEach();
     assert.equal((await system.counts()).websockets, undefined);
   });
