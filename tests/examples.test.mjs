@@ -74,4 +74,18 @@ for (const [name, steps] of Object.entries({
       if (shots) await pages[0].screenshot({ path: `${shots}/${name}.png` });
       assert.deepEqual(said, []);
     });
+
+    if (name === "wizard")
+      it("goes on where it was when the connection was lost", async () => {
+        const page = await browser.newPage();
+        await page.goto(system.url);
+        await page.fill("#value", "Ann");
+        await page.press("#value", "Enter");
+        await page.waitForSelector("#value[type=number]");
+        await system.restartNginx();
+        await page.waitForFunction(() => document.body.dataset.status === "joined");
+        await page.fill("#value", "2");
+        await page.press("#value", "Enter");
+        await page.waitForFunction(() => document.getElementById("answers").textContent === "2 seats for Ann");
+      });
   });

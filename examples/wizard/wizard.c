@@ -1,5 +1,6 @@
 /*
- * wizard - a form in three steps, for each visitor a state of his own
+ * wizard - a form in three steps, for each visitor a state of his own, which waits ten minutes for one whose
+ * connection is lost
  *
  * Topic wizard:order.  State {"step":"name","answers":{}}; steps: name, seats, confirm, done.  Events:
  *
@@ -109,6 +110,7 @@ wizard_init(struct seance_call *call, const char *topic, json_object *payload)
 
 static const struct seance_channel wizard = {
 	.topic = "wizard:*",
+	.resume_ttl = 600,
 	.init = wizard_init,
 	.handle_event = wizard_event,
 };
