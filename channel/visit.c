@@ -296,6 +296,9 @@ fits_if_match(const struct visit *visit, const struct instance *instance)
 	char position[POSITION_BYTES], quoted[POSITION_BYTES + 2];
 	if (!visit->if_match || strcmp(visit->if_match, "*") == 0)
 		return true;
+	if (!instance->row.id &&
+	    instance->revision == 0) /* the first state, as whoever saw a first one has seen it */
+		return strstr(visit->if_match, "-0\"") != NULL;
 	position_write(position, instance->row.epoch, instance->revision);
 	snprintf(quoted, sizeof(quoted), "\"%s\"", position);
 	return strstr(visit->if_match, quoted) != NULL;

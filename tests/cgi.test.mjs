@@ -99,6 +99,13 @@ describe("alone", () => {
     assert.deepEqual([later.status, later.body.patches.length, patched(body.state, later.body.patches[0].operations).n], [200, 1, 1]);
   });
 
+  it("If-Match with the position of a first state, which is not stored here", async () => {
+    const { body: { position } } = await cgi.get("board:first");
+    assert.equal((await cgi.post("board:first", "inc", {}, { "if-match": position.replace(/-0$/, "-1") })).status, 412);
+    assert.equal((await cgi.post("board:first", "inc", {}, { "if-match": `"${position}"` })).status, 200);
+    assert.equal((await cgi.post("board:first", "inc", {}, { "if-match": `"${position}"` })).status, 412);
+  });
+
   it("If-Match; Idempotency-Key twice", async () => {
     const { position } = (await cgi.post("board:match", "inc")).body;
     assert.equal((await cgi.post("board:match", "inc", {}, { "if-match": `"${position}"` })).status, 200);
