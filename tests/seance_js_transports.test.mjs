@@ -178,59 +178,69 @@ before(() => {
 });
 
 describe("from one to the other", () => {
-  for (const [name, kind, { EventSource }] of transports.slice(1)) {
-    it(`from ${name} to WebSocket, when there is one again, amid pushes: each event once, in order`, async () => {
-      let blocked = true;
-      class Door extends WebSocket {
-        constructor(url) {
-          super(blocked ? String(url).replace("/socket/", "/nowhere/") : url);
-        }
-      }
-      const topic = newTopic();
-      const socket = open({ WebSocket: Door, EventSource });
-      const board = socket.channel(topic);
-      await within(board.push("add", { i: 0 }), "the first push");
-      await holds(kind);
-      const statuses = [];
-      socket.onstatus = (status) => statuses.push(status);
-      browser.dispatchEvent(new Event("online"));
-      let pushed = 1;
-      const pushes = [];
-      const push = () => pushes.push(board.push("add", { i: pushed++ }));
-      push();
-      await within(Promise.all(pushes), "a push beside the attempt");
-      assert.deepEqual(statuses, [], "an attempt in vain disturbs nobody");
-      blocked = false;
-      await until(async () => {
-        push();
-        await pushes.at(-1);
-        browser.dispatchEvent(new Event("online"));
-        return statuses.includes("open");
-      }, "a WebSocket");
-      push();
-      await within(Promise.all(pushes), "all pushes");
-      assert.deepEqual(statuses, ["closed", "connecting", "open"]);
-      await holds("websockets");
-      const { state } = await get(topic);
-      assert.deepEqual(state.items.map((item) => item.i), upTo(pushed));
-      assert.deepEqual(board.state, state);
-    });
+  class Door extends WebSocket {
+    static blocked = true;
+    constructor(url) {
+      super(Door.blocked ? String(url).replace("/socket/", "/nowhere/") : url);
+    }
   }
+
+  it("from event streams to WebSocket, when the browser is online again and there is one, amid pushes: each event once, in order", async () => {
+    Door.blocked = true;
+    const topic = newTopic();
+    const board = open({ WebSocket: Door, EventSource }).channel(topic);
+    await within(board.push("add", { i: 0 }), "the first push");
+    await holds("streams");
+    let pushed = 1;
+    const pushes = [];
+    const push = () => pushes.push(board.push("add", { i: pushed++ }));
+    for (let i = 0; i < 20; i++) {
+      push();
+      push();
+      browser.dispatchEvent(new Event("online")); // in the midst of a POST, and there is no WebSocket
+      await within(pushes.at(-1), "a push");
+    }
+    Door.blocked = false;
+    await until(async () => {
+      push();
+      browser.dispatchEvent(new Event("online"));
+      await pushes.at(-1);
+      browser.dispatchEvent(new Event("online"));
+      push();
+      await pushes.at(-1);
+      return (await system.counts()).websockets === 1;
+    }, "a WebSocket");
+    await within(Promise.all(pushes), "all pushes");
+    await holds("websockets");
+    const { state } = await get(topic);
+    assert.deepEqual(state.items.map((item) => item.i), upTo(pushed));
+    assert.deepEqual(board.state, state);
+  });
+
+  it("a connection that may carry private state is left alone when the browser is online again", async () => {
+    for (const [, kind, options] of [transports[0], transports[2]]) {
+      const socket = open(options);
+      const counter = socket.channel("counter:a");
+      await within(counter.push("inc"), "a push");
+      socket.onstatus = counter.onstatus = assert.fail;
+      browser.dispatchEvent(new Event("online"));
+      await within(counter.push("inc"), "another");
+      assert.deepEqual(counter.state, { count: 2 });
+      await holds(kind);
+      socket.onstatus = counter.onstatus = null;
+      socket.disconnect();
+    }
+  });
 
   it("an event that went by WebSocket, its answer lost, is repeated by POST, and done once", async () => {
     const topic = newTopic();
     const cutter = await cutterOpen();
-    let blocked = false;
-    class Door extends WebSocket {
-      constructor(url) {
-        super(blocked ? String(url).replace("/socket/", "/nowhere/") : url);
-      }
-    }
+    Door.blocked = false;
     const board = open({ WebSocket: Door, EventSource }, cutter.url).channel(topic);
     await within(board.push("add", { i: 0 }), "the first push");
     const swallowed = cutter.swallow();
     const pushes = [board.push("add", { i: 1 }), board.push("add", { i: 2 })];
-    blocked = true;
+    Door.blocked = true;
     await swallowed;
     await within(Promise.all(pushes), "their answers", 30000);
     assert.deepEqual((await get(topic)).state.items, upTo(3).map((i) => ({ i })));

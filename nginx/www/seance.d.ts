@@ -7,15 +7,15 @@
  * `url` is the mount: a path of this site, or http(s):// or ws(s)://.
  *
  * By WebSocket; where none can be opened, by server-sent events and POST; where that cannot be either (private state,
- * more than four channels, something between that holds streams back), by long-poll.  What works is kept to; every three
- * minutes, and when the browser is online again, it is seen whether there is a WebSocket now.
+ * more than three channels, something between that holds streams back), by long-poll.  What works is kept to; a
+ * WebSocket is tried again when the browser is online again.
  */
 export function connect(url: string | URL, options?: Options): Socket;
 
 export interface Options {
   /** What connect and authorize see as parameters; a function is asked for each request. */
   params?: Given<Record<string, string | number | boolean>>;
-  /** Other constructors, where there are no global ones.  Without EventSource there are no server-sent events. */
+  /** Other constructors, where there are no global ones. Without EventSource there are no server-sent events. */
   WebSocket?: unknown;
   EventSource?: unknown;
   /** Where the HTTP API is, seen from the mount as a folder: "../channels" */
@@ -26,10 +26,11 @@ export interface Options {
 export type Given<T> = T | (() => T);
 
 export interface Socket {
+  /** "open" once the server has answered. */
   readonly status: "connecting" | "open" | "closed";
   /** At each change of `status`. */
-  onstatus: ((status: Socket["status"]) => void) | null;
-  /** A channel, joining. `payload` is the join's; by server-sent events it is part of the query, all text. */
+  onstatus?: ((status: Socket["status"]) => void) | null;
+  /** A channel, joining. `payload` is the join's; by server-sent events it is a part of the query, all of it text. */
   channel<State = any>(topic: string, payload?: Given<object>): Channel<State>;
   /** Ends it for good, and its channels; what waits in them is rejected. */
   disconnect(): void;
@@ -48,13 +49,13 @@ export interface Channel<State = any> {
   readonly present: Present;
 
   /** After each change of `state` or `version`. */
-  onchange: ((state: State, version: number) => void) | null;
-  /** At each change of `status`. After "refused" and "lost" it joins again by itself. */
-  onstatus: ((status: Channel["status"], reason?: Error) => void) | null;
+  onchange?: ((state: State, version: number) => void) | null;
+  /** At each change of `status`. After "refused" and "lost" it joins again by itself; "lost" is also a patch that does not fit. */
+  onstatus?: ((status: Channel["status"], reason?: Error) => void) | null;
   /** After each change of `present`. */
-  onpresent: ((present: Present) => void) | null;
+  onpresent?: ((present: Present) => void) | null;
   /** An error that the server tells (seance:error). */
-  onerror: ((payload: any) => void) | null;
+  onerror?: ((payload: any) => void) | null;
 
   /** Listens to an event from the server; gives a function that stops it. */
   on(name: string, listener: (detail: any) => void): () => void;
@@ -86,5 +87,5 @@ export interface Operation {
   value?: unknown;
 }
 
-/** RFC 6902, all operations: the new state; the old one is left as it is. Throws when an operation cannot be applied. */
+/** RFC 6902, without `test`: the new state; the old one is left as it is. Throws when an operation cannot be applied. */
 export function applyPatch(state: any, operations: Operation[]): any;

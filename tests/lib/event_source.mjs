@@ -4,7 +4,7 @@
 const RETRY_MS = 100;
 
 export class EventSource extends EventTarget {
-  static opened = []; // all that there were, for whoever looks
+  static CLOSED = 2;
   readyState = 0;
   lastEventId = "";
   #url;
@@ -14,7 +14,6 @@ export class EventSource extends EventTarget {
   constructor(url) {
     super();
     this.#url = url;
-    EventSource.opened.push(this);
     this.#connect();
   }
 
@@ -33,7 +32,6 @@ export class EventSource extends EventTarget {
     } catch {
       // the network, or close()
     }
-    if (this.#stop.signal.aborted && this.readyState === 2 && !this.failed) this.failed = true;
     if (this.readyState !== 2) {
       this.readyState = 0;
       this.#timer = setTimeout(() => this.#connect(), RETRY_MS);
