@@ -59,7 +59,7 @@ FUZZ_TARGET(phoenix)
 	if (phoenix_parse(format, binary, (const char *)in.at, in.left, message, &out, &why)) {
 		check_message(message);
 		must((message->kind == MESSAGE_PLAIN) == (out.len > 0));
-		message->outcome = (enum message_outcome)(outcome % (OUTCOME_GONE + 1));
+		message->outcome = (enum message_outcome)(outcome % (OUTCOME_REPEATED + 1));
 		if (message->kind != MESSAGE_PLAIN)
 			phoenix_outcome(&out, format, message);
 		check_frames(&out);
