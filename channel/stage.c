@@ -191,6 +191,8 @@ void
 stage_crash(struct engine *engine, struct message *message, struct join *join)
 {
 	stage(engine, message, STORE_CRASH, join->instance, join->join_ref)->ends = join;
+	if (message->key) /* nothing was done: the event may come again */
+		message->visit->keys[1].keep_ms = 0;
 }
 
 void

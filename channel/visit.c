@@ -20,6 +20,7 @@ visit_free(struct visit *visit)
 	free(visit->socket);
 	free(visit->event);
 	free(visit->digest);
+	free(visit->key);
 	for (int i = 0; i < VISIT_KEYS; i++)
 		free(visit->keys[i].text);
 	free(visit->if_match);
@@ -72,19 +73,25 @@ visit_event_key(const char *scope, const char *key)
 	return visit_key("event", visit_hash(VISIT_HASH_BEGIN, scope, strlen(scope)), key);
 }
 
+/* Kept under a key of the topic's, or of the private instance's own. */
+static void
+set_event_key(struct visit *visit, const struct instance *instance, const char *key)
+{
+	char scope[32];
+	snprintf(scope, sizeof(scope), "I%lld", (long long)instance->row.id);
+	free(visit->keys[1].text);
+	visit->keys[1] = (struct visit_key){
+		visit_event_key(instance->row.shared ? instance->row.topic : scope, key), VISIT_KEY_MS};
+}
+
 /* A socket's event is kept under its key as a request would be. */
 void
 visit_of_event(struct message *message, const struct instance *instance)
 {
-	char scope[32];
 	if (!message->visit)
 		message->visit = visit_marked(NULL);
 	struct visit *visit = message->visit;
-	if (visit->keys[1].text)
-		return;
-	snprintf(scope, sizeof(scope), "I%lld", (long long)instance->row.id);
-	visit->keys[1] = (struct visit_key){
-		visit_event_key(instance->row.shared ? message->topic : scope, message->key), VISIT_KEY_MS};
+	set_event_key(visit, instance, message->key);
 	free(visit->digest);
 	visit->digest = visit_digest(message->event, message->payload);
 }
@@ -531,6 +538,8 @@ own_instance(struct engine *engine, struct message *message)
 	}
 	message->channel = own->instance->channel;
 	socket_idle(engine, message->socket, message->channel);
+	if (message->visit->key)
+		set_event_key(message->visit, own->instance, message->visit->key);
 	return own->instance;
 }
 

@@ -38,6 +38,7 @@ struct visit {
 	char *event;       /* NULL: to see the state */
 	json_object *body; /* of the event */
 	char *digest;      /* of all that the event is */
+	char *key;         /* an event's for private state, whose own it is; plain text; NULL: none */
 	struct visit_key keys[VISIT_KEYS];
 	char *if_match; /* as in HTTP; NULL: whatever the state is */
 	bool streams;   /* it wants to be told of all that follows, too */

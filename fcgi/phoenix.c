@@ -690,21 +690,38 @@ has_prefix(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
+/* false: it has one, but such as nothing can be kept under. */
+static bool
+read_key(struct message *message)
+{
+	json_object *key = json_object_object_get(message->payload, "key");
+	const char *text = plain_text(key);
+	if (!key)
+		return true;
+	if (!text || !*text || strlen(text) > VISIT_KEY_MAX)
+		return false;
+	message->key = memory_strdup(text);
+	return true;
+}
+
 /* seance:event with {"type", "payload"}: the newer JS client's way; "key": the same is done once */
 static void
-read_typed_event(struct message *message)
+read_typed_event(int format, struct message *message, struct buffer *reply)
 {
-	json_object *type = NULL, *payload = NULL, *key = NULL;
+	json_object *type = NULL, *payload = NULL;
 	message->kind = MESSAGE_UNKNOWN;
 	if (!json_object_is_type(message->payload, json_type_object))
 		return;
 	json_object_object_get_ex(message->payload, "type", &type);
 	json_object_object_get_ex(message->payload, "payload", &payload);
-	json_object_object_get_ex(message->payload, "key", &key);
-	if (plain_text(key) && strlen(plain_text(key)) <= VISIT_KEY_MAX)
-		message->key = memory_strdup(plain_text(key));
 	if (!plain_text(type))
 		return;
+	if (!read_key(message)) {
+		message->kind = MESSAGE_PLAIN;
+		frame_reason(reply, format, message->join_ref, message,
+		             "the key is empty, too long, or no text");
+		return;
+	}
 	message->kind = MESSAGE_EVENT;
 	message->event = memory_strdup(plain_text(type));
 	json_object_get(payload);
@@ -713,7 +730,7 @@ read_typed_event(struct message *message)
 }
 
 static void
-read_event(int format, struct message *message, const char *event)
+read_event(int format, struct message *message, const char *event, struct buffer *reply)
 {
 	const struct vocabulary *words = vocabulary_of(format);
 	message->kind = MESSAGE_UNKNOWN;
@@ -725,7 +742,7 @@ read_event(int format, struct message *message, const char *event)
 	else if (is_text(event, words->refresh))
 		message->kind = MESSAGE_REFRESH;
 	else if (is_text(event, words->event))
-		read_typed_event(message);
+		read_typed_event(format, message, reply);
 	else if (has_prefix(event, words->event_prefix)) {
 		message->kind = MESSAGE_EVENT;
 		message->event = memory_strdup(event + strlen(words->event_prefix));
@@ -775,7 +792,7 @@ read_parts(int format, struct parts *parts, struct message *message, struct buff
 	if (is_text("phoenix", message->topic))
 		read_phoenix(format, message, event, reply);
 	else
-		read_event(format, message, event ? event : "");
+		read_event(format, message, event ? event : "", reply);
 }
 
 bool

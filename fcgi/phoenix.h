@@ -29,7 +29,7 @@ enum phoenix_format {
  *
  * message   Its kind, topic, ref, join_ref, event and payload are set, owned by it (message_free).
  * reply     What is to be answered whatever the engine says is appended: to a heartbeat, to a topic
- *           that is no string.  The kind is MESSAGE_PLAIN then.
+ *           that is no string, to a key that is none.  The kind is MESSAGE_PLAIN then.
  * Returns   true; false when it is no frame: the socket is to be closed with 1011.  why is then a constant.
  */
 bool phoenix_parse(int format, bool binary, const char *bytes, size_t len, struct message *message,
