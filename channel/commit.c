@@ -468,9 +468,12 @@ house_kept(struct engine *engine, const struct house *house)
 	engine->ended_sockets.count = 0;
 	engine->lost_joins.count = 0;
 	engine->dead_instances.count = 0;
-	for (size_t i = engine->blank_count; i-- > 0;)
-		if (engine->blanks[i]->deleted)
-			instance_free(engine, engine->blanks[i]);
+	for (size_t i = engine->blank_count; i-- > 0;) {
+		if (!engine->blanks[i]->deleted)
+			continue;
+		watch_fire(engine, engine->blanks[i], NOTHING_NEEDED);
+		instance_free(engine, engine->blanks[i]);
+	}
 	if (engine->prune_until < engine->oldest)
 		return;
 	engine->oldest += pruned;

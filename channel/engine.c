@@ -206,6 +206,7 @@ write_everything(struct engine *engine)
 static void
 free_all(struct engine *engine)
 {
+	watches_unlink(engine, NULL);
 	while (engine->sockets)
 		socket_end(engine, engine->sockets);
 	joins_forget(engine, NOTHING_NEEDED);
@@ -216,7 +217,6 @@ free_all(struct engine *engine)
 	lh_table_free(engine->sockets_by_token);
 	lh_table_free(engine->sockets_by_id);
 	lh_table_free(engine->sockets_by_handle);
-	watches_unlink(engine, NULL);
 	free(engine->woken);
 	lh_table_free(engine->watches_by_name);
 	lh_table_free(engine->watches_by_handle);
@@ -484,7 +484,8 @@ end_unlisted(struct engine *engine, int64_t now)
 	struct socket *next;
 	for (struct socket *s = engine->sockets; s; s = next) {
 		next = s->next;
-		if (s->until_ms && !s->running && (s->until_ms <= now || s->join_count == 0))
+		bool over = s->until_ms && s->users == 1 && (s->until_ms <= now || s->join_count == 0);
+		if (over && !watch_waits_for_socket(engine, s))
 			socket_end(engine, s);
 		else if (!s->until_ms && !s->link && !s->running &&
 		         now - s->unlinked_ms > engine->limits.grace_ms && !watch_waits_for_socket(engine, s))

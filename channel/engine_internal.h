@@ -460,7 +460,10 @@ void watch_name(char name[WATCH_NAME_BYTES], const struct instance *instance);
 /* watch_fire - an instance has come to a revision, a polled socket to a commit */
 void watch_fire(struct engine *engine, const struct instance *instance, int64_t revision);
 void watch_fire_socket(struct engine *engine, const struct socket *socket, int64_t number);
-/* watch_waits - does anybody wait for a change of an instance, for what comes for a polled socket? */
+/*
+ * watch_waits - does anybody wait for a change of an instance?
+ * watch_waits_for_socket - for what comes for a polled socket, or for private state that it has by requests?
+ */
 bool watch_waits(struct engine *engine, const struct instance *instance);
 bool watch_waits_for_socket(struct engine *engine, const struct socket *socket);
 /* watches_unlink - nobody waits at a link any more; NULL: at any */

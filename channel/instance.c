@@ -467,6 +467,7 @@ instance_discard(struct engine *engine, struct instance *instance)
 void
 instance_unborn(struct engine *engine, struct instance *instance)
 {
+	watch_fire(engine, instance, NOTHING_NEEDED);
 	table_remove_number(engine->instances_by_id, instance->row.id);
 	if (instance->blank)
 		instance_unblank(engine, instance);

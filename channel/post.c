@@ -57,10 +57,11 @@ struct join *
 post_join(const struct message *message)
 {
 	const struct post *post = message->post;
-	bool of_join = post->kind == POST_JOINED || post->kind == POST_PRESENT;
+	bool shared = !post->instance || post->instance->row.shared;
+	bool of_join = post->kind == POST_PRESENT || (post->kind == POST_JOINED && shared);
 	int64_t number = of_join ? number_of(message->payload, "join") : 0;
 	struct join *join = post->instance ? post->instance->joins : NULL;
-	if (!of_join && (post->instance == NULL || post->instance->row.shared))
+	if (!of_join && shared)
 		return NULL;
 	while (join && (join->ended || (of_join && join->number != number)))
 		join = join->next_of_instance;

@@ -55,11 +55,9 @@ run_event(struct run *run)
 static const char *
 name_of(const struct message *message)
 {
-	if (message->kind == MESSAGE_VISIT)
-		return message->visit->name;
-	if (!message->post)
-		return message->socket->row.token;
-	return message->post->name;
+	if (message->post)
+		return message->post->name;
+	return message->by_api ? message->visit->name : message->socket->row.token;
 }
 
 static int64_t

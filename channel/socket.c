@@ -312,10 +312,13 @@ instance_attach(struct instance *instance, struct join *join)
 	instance->joins = join;
 }
 
+/* Whoever waits for a private state, which this was the join of, is to ask again. */
 static void
-instance_detach(struct join *join)
+instance_detach(struct engine *engine, struct join *join)
 {
 	struct instance *instance = join->instance;
+	if (!instance->row.shared)
+		watch_fire(engine, instance, NOTHING_NEEDED);
 	if (join->previous_of_instance)
 		join->previous_of_instance->next_of_instance = join->next_of_instance;
 	else
@@ -364,7 +367,7 @@ join_detach(struct engine *engine, struct join *join)
 	if (instance) {
 		if (!join->ended)
 			departure_add(engine, join);
-		instance_detach(join);
+		instance_detach(engine, join);
 		unjoined(engine, instance);
 	}
 	if (join->ended)
@@ -379,7 +382,7 @@ join_ended(struct engine *engine, struct join *join, int64_t number)
 	struct instance *instance = join->instance;
 	join->socket->join_count--;
 	if (instance && !instance->row.shared) {
-		instance_detach(join);
+		instance_detach(engine, join);
 		unjoined(engine, instance);
 	}
 	join->ended = number;
@@ -390,7 +393,7 @@ void
 join_taken(struct engine *engine, struct join *join, int64_t number)
 {
 	join->socket->join_count--;
-	instance_detach(join);
+	instance_detach(engine, join);
 	join->ended = number;
 	ended_add(engine, join);
 }
@@ -400,7 +403,7 @@ join_forget(struct engine *engine, struct join *join)
 {
 	struct instance *instance = join->instance;
 	if (instance) {
-		instance_detach(join);
+		instance_detach(engine, join);
 		instance_forget(engine, instance);
 	}
 	if (join->socket) {

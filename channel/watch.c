@@ -69,12 +69,24 @@ remove_from_name(struct engine *engine, struct watch *watch)
 		abort();
 }
 
+/* Nobody waits at the link any more: the time in which the client may come back begins. */
+static void
+watch_ended(struct engine *engine, const char *name)
+{
+	struct socket *socket = socket_of(engine, name);
+	const struct instance *instance =
+		*name == 'I' ? table_find_number(engine->instances_by_id, strtoll(name + 1, NULL, 10)) : NULL;
+	if (socket)
+		socket->unlinked_ms = clock_ms();
+	for (struct join *join = instance ? instance->joins : NULL; join; join = join->next_of_instance)
+		if (!join->ended && join->wants & JOIN_REQUESTS)
+			socket_idle(engine, join->socket, instance->channel);
+}
+
 static void
 watch_free(struct engine *engine, struct watch *watch)
 {
-	struct socket *socket = socket_of(engine, watch->name);
-	if (socket) /* the time in which it may come back begins */
-		socket->unlinked_ms = clock_ms();
+	watch_ended(engine, watch->name);
 	remove_from_name(engine, watch);
 	table_remove_number(engine->watches_by_handle, (int64_t)watch->handle);
 	if (watch->next_of_all)
@@ -126,12 +138,18 @@ watch_fire_socket(struct engine *engine, const struct socket *socket, int64_t nu
 		fire(engine, name, number);
 }
 
+static bool
+anybody_waits(const struct engine *engine, const char *name)
+{
+	return engine->watches && table_find_text(engine->watches_by_name, name);
+}
+
 bool
 watch_waits(struct engine *engine, const struct instance *instance)
 {
 	char name[WATCH_NAME_BYTES];
 	watch_name(name, instance);
-	return engine->watches && table_find_text(engine->watches_by_name, name);
+	return anybody_waits(engine, name);
 }
 
 bool
@@ -139,7 +157,10 @@ watch_waits_for_socket(struct engine *engine, const struct socket *socket)
 {
 	char name[WATCH_NAME_BYTES];
 	watch_name_socket(name, socket->row.token);
-	return engine->watches && table_find_text(engine->watches_by_name, name);
+	bool waits = anybody_waits(engine, name);
+	for (const struct join *join = socket->joins; join && !waits; join = join->next_of_socket)
+		waits = !join->ended && join->wants & JOIN_REQUESTS && watch_waits(engine, join->instance);
+	return waits;
 }
 
 /* The instance of a name, in the history that was meant; or NULL. */

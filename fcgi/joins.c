@@ -60,12 +60,13 @@ join(struct server *server, const struct joining *joining)
 	message->payload =
 		json_object_get(joining->visit->joins ? joining->visit->body : joining->visit->params);
 	message->request = joining->visiting;
+	message->visit = visit_marked(NULL);
+	message->visit->name = memory_strdup(joining->visit->name);
 	message->has_since = joining->visit->has_since;
 	message->since_epoch = joining->visit->since_epoch;
 	message->since_revision = joining->visit->since_revision;
 	if (joining->visit->joins) {
 		message->wants = JOIN_REQUESTS;
-		message->visit = visit_marked(NULL);
 		resume_ask(message);
 		resume_read(&server->key, message);
 	}
@@ -129,12 +130,12 @@ join_outcome(struct server *server, struct answer *answer, const struct message 
 	answer->request = visiting->request;
 	answer->plain = true;
 	bool joined = message->outcome == OUTCOME_COMMITTED && message->socket->join_count > 0;
-	if (joined && message->visit) {
+	if (joined && message->wants & JOIN_REQUESTS) {
 		api_joined(&visiting->api, message->visit, message->socket->row.token, &answer->body);
 	} else if (joined) {
 		api_stream(&visiting->api, message->socket->row.token, &answer->body);
 	} else {
-		if (message->outcome == OUTCOME_UNMATCHED && message->visit && message->channel)
+		if (message->outcome == OUTCOME_UNMATCHED && message->wants & JOIN_REQUESTS && message->channel)
 			api_not_allowed(&visiting->api, API_SHARED_METHODS, &answer->body);
 		else
 			api_problem(&visiting->api, &answer->body, status_of(message), message->reason);

@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { Raw } from "./lib/raw.mjs";
-import { until } from "./lib/wait.mjs";
+import { until, within } from "./lib/wait.mjs";
 import { startSystem, tree } from "./system.mjs";
 
 let system;
@@ -117,6 +117,126 @@ describe("a life", () => {
     assert.equal((await back.frame())[4].version, 1);
     assert.equal((await inc("draft:e", token)).status, 401);
     await back.close();
+  });
+});
+
+describe("at the same time", () => {
+  const parked = (count) => until(async () => ((await system.counts()).parked ?? 0) === count, `${count} to wait`, 15000);
+
+  it("who waits is told at once when it ends: by DELETE, or since another has come with its token", async () => {
+    const { token, position } = await joined("brief:waits");
+    const waits = [1, 2].map(() => call("GET", "brief:waits", { token, query: `?since=${position}&wait=50` }));
+    await parked(2);
+    assert.equal((await call("DELETE", "brief:waits", { token })).status, 204);
+    for (const { status } of await within(Promise.all(waits), "the answers", 10000)) assert.equal(status, 401);
+
+    const raw = await Raw.open(`${system.ws}/socket/websocket?vsn=2.0.0`);
+    raw.send(["1", "1", "draft:waits", "phx_join", { resume: {} }]);
+    const [, , , , { response: { resume } }] = await raw.frame();
+    const first = await joined("draft:waits", { resume: { at: resume } });
+    const wait = call("GET", "draft:waits", { token: first.token, query: `?since=${first.position}&wait=50` });
+    await parked(1);
+    const second = await joined("draft:waits", { resume: { at: resume } });
+    assert.equal((await within(wait, "the answer", 10000)).status, 401);
+    assert.equal((await inc("draft:waits", second.token)).body.version, 1);
+    await raw.close();
+  });
+
+  it("who waits is there: it does not end meanwhile; its time begins with the answer", async () => {
+    const { token, position } = await joined("brief:stays");
+    assert.equal((await call("GET", "brief:stays", { token, query: `?since=${position}&wait=4` })).status, 204);
+    assert.equal((await inc("brief:stays", token)).body.version, 1);
+  });
+
+  it("a slow event is not its end", async () => {
+    const { token } = await joined("brief:slow");
+    assert.equal((await call("POST", "brief:slow/events/slow", { body: { ms: 3500 }, token })).body.version, 1);
+    assert.equal((await inc("brief:slow", token)).body.version, 2);
+  });
+
+  it("events with one token, and ends: each is done, one is the end", async () => {
+    const { token } = await joined("draft:many");
+    const versions = (await Promise.all(Array.from({ length: 20 }, () => inc("draft:many", token)))).map(({ body }) => body.version);
+    assert.deepEqual(versions.sort((a, b) => a - b), Array.from({ length: 20 }, (_, i) => i + 1));
+    const worker = system.workerPid();
+    const all = await Promise.all(Array.from({ length: 30 }, (_, i) => (i % 3 ? inc("draft:many", token) : call("DELETE", "draft:many", { token }))));
+    assert.equal(all.filter(({ status }) => status === 204).length, 1);
+    for (const { status } of all) assert.ok([200, 204, 401].includes(status), String(status));
+    assert.equal(system.workerPid(), worker, "nothing has killed the program");
+  });
+
+  it("DELETE while an event runs: after it", async () => {
+    const { token } = await joined("brief:busy");
+    const slow = call("POST", "brief:busy/events/slow", { body: { ms: 800 }, token });
+    const left = call("DELETE", "brief:busy", { token });
+    const statuses = (await Promise.all([slow, left])).map(({ status }) => status);
+    assert.ok(["200,204", "401,204"].includes(String(statuses)), String(statuses)); // the requests may have overtaken each other
+    assert.equal((await inc("brief:busy", token)).status, 401);
+  });
+});
+
+describe("joins that go wrong", () => {
+  it("init kills the program: the third time it is not run", async () => {
+    const { token } = await joined("draft:bystander");
+    const served = () => system.read("program.log").match(/worker \d+ serves/g).length;
+    const before = served();
+    const { status, body } = await call("POST", "draft:killer", { body: { segv: true } });
+    assert.deepEqual([status, body.status], [422, 422]);
+    assert.equal(served() - before, 2);
+    assert.equal((await inc("draft:bystander", token)).body.version, 1);
+  });
+
+  it("killed while init runs: joined all the same", async () => {
+    const slow = call("POST", "draft:interrupted", { body: { ms: 600 } });
+    await call("GET", "board:x"); // the join was sent before
+    await system.killWorker();
+    const { status, body } = await slow;
+    assert.equal(status, 201);
+    assert.equal((await inc("draft:interrupted", body.token)).body.version, 1);
+  });
+});
+
+describe("keys of private state", () => {
+  const keyed = (topic, token, key, event = "inc", body = {}) => call("POST", `${topic}/events/${event}`, { body, token, headers: { "idempotency-key": key, "content-type": "application/json" } });
+
+  it("hold whatever the event comes by", async () => {
+    const raw = await Raw.open(`${system.ws}/socket/websocket?vsn=2.0.0`);
+    raw.send(["1", "1", "draft:keys", "phx_join", { resume: {} }]);
+    const [, , , , { response: { resume } }] = await raw.frame();
+    await raw.frame();
+    raw.send(["1", "2", "draft:keys", "seance:event", { type: "inc", payload: {}, key: "socket's" }]);
+    await raw.frame();
+    raw.socket.terminate();
+    const { token } = await joined("draft:keys", { resume: { at: resume } });
+    assert.equal((await keyed("draft:keys", token, "socket's")).body.version, 1, "the answer of then");
+    assert.equal((await keyed("draft:keys", token, "http's")).body.version, 2);
+    assert.equal((await keyed("draft:keys", token, "http's")).body.version, 2);
+    assert.equal((await keyed("draft:keys", token, "http's", "inc", { other: 1 })).status, 422);
+    const again = await joined("draft:keys", { resume: { at: resume } });
+    assert.equal((await keyed("draft:keys", again.token, "http's")).body.version, 2, "under another token, too");
+    const back = await Raw.open(`${system.ws}/socket/websocket?vsn=2.0.0`);
+    back.send(["1", "1", "draft:keys", "phx_join", { resume: { at: resume }, replies: true }]);
+    await back.frame();
+    assert.deepEqual([(await back.frame())[4].version, (await back.frame())[4].version], [1, 2]);
+    back.send(["1", "2", "draft:keys", "seance:event", { type: "inc", payload: {}, key: "http's" }]);
+    assert.deepEqual(await back.frame(), ["1", "2", "draft:keys", "phx_reply", { status: "ok", response: {} }]);
+    await back.close();
+    const other = await joined("draft:keys");
+    assert.equal((await keyed("draft:keys", other.token, "http's")).body.version, 1, "another's state has its own");
+  });
+
+  it("at the same time: done once, both answered the same", async () => {
+    const { token } = await joined("draft:twice");
+    const answers = await Promise.all(Array.from({ length: 12 }, (_, i) => keyed("draft:twice", token, `k${i % 3}`)));
+    for (const i of [0, 1, 2]) assert.equal(new Set(answers.filter((_, j) => j % 3 === i).map(({ body }) => body.version)).size, 1);
+    assert.equal((await call("GET", "draft:twice", { token })).body.state.n, 3);
+  });
+
+  it("one that was refused may be tried again, as may one that has crashed", async () => {
+    const { token } = await joined("draft:refused");
+    assert.equal((await keyed("draft:refused", token, "r", "refuse")).status, 422);
+    assert.equal((await keyed("draft:refused", token, "c", "crash")).status, 500);
+    assert.equal((await keyed("draft:refused", token, "c", "inc")).body.version, 1);
   });
 });
 

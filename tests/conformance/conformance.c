@@ -67,6 +67,18 @@ sleep_ms(int64_t ms)
 		;
 }
 
+/* Not caught by a sanitizer; some of the program's threads block all signals. */
+static void
+segv(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	signal(SIGSEGV, SIG_DFL);
+	pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+	raise(SIGSEGV);
+}
+
 static enum seance_status
 crash_event(struct seance_call *call, const char *event)
 {
@@ -458,10 +470,8 @@ board_event(struct seance_call *call, const char *event, json_object *payload, j
 		sleep_ms(get_int(payload, "ms"));
 		return board_inc(call, state);
 	}
-	if (strcmp(event, "segv") == 0) {
-		signal(SIGSEGV, SIG_DFL); /* a sanitizer would catch it */
-		raise(SIGSEGV);
-	}
+	if (strcmp(event, "segv") == 0)
+		segv();
 	if (strcmp(event, "loop") == 0)
 		for (;;)
 			pause();
@@ -510,10 +520,8 @@ shared_event(struct seance_call *call, const char *event, json_object *payload, 
 static enum seance_status
 shared_message(struct seance_call *call, json_object *message, json_object *state)
 {
-	if (get(message, "segv") != NULL) {
-		signal(SIGSEGV, SIG_DFL); /* a sanitizer would catch it */
-		raise(SIGSEGV);
-	}
+	if (get(message, "segv") != NULL)
+		segv();
 	seance_add(call, json_object_get(message), "/messages/-");
 	if (json_object_array_length(get(state, "messages")) > 20)
 		seance_remove(call, "/messages/0");
@@ -706,6 +714,9 @@ draft_init(struct seance_call *call, const char *topic, json_object *payload)
 	json_object *state = seance_json("{\"n\":0}");
 
 	UNUSED(topic);
+	sleep_ms(get_int(payload, "ms"));
+	if (get(payload, "segv") != NULL)
+		segv();
 	json_object_object_add(state, "began", json_object_get(payload));
 	seance_assign(call, "note", json_object_new_string("new"));
 	return seance_set_state(call, state);
@@ -720,6 +731,12 @@ draft_event(struct seance_call *call, const char *event, json_object *payload, j
 		seance_send_after(call, get_int(payload, "ms"), json_object_new_string("later"));
 		return SEANCE_OK;
 	}
+	if (strcmp(event, "slow") == 0) {
+		sleep_ms(get_int(payload, "ms"));
+		return board_inc(call, state);
+	}
+	if (strcmp(event, "refuse") == 0 && get_int(state, "n") == 0)
+		return seance_refuse(call, "not yet");
 	if (strcmp(event, "note") == 0)
 		return seance_assign(call, "note", json_object_get(get(payload, "note")));
 	if (strcmp(event, "assigns") == 0)
