@@ -4,10 +4,12 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import jsonpatch from "fast-json-patch";
 import WebSocket, { WebSocketServer } from "ws";
+import { EventSource } from "./lib/event_source.mjs";
 import { until, within } from "./lib/wait.mjs";
 import { startSystem, temporaryDir, tree } from "./system.mjs";
 
@@ -351,6 +353,102 @@ describe("the conversation", () => {
     client.disconnect();
     await until(() => sockets[0].readyState === WebSocket.CLOSED, "the end");
     assert.equal(client.status, "closed");
+  });
+});
+
+describe("event streams and POST", () => {
+  let server;
+  let client;
+  let streams; // their responses
+  let posts; // {url, key, body, answer(status, object)}
+
+  before(async () => {
+    server = createServer(async (request, response) => {
+      if (request.method === "OPTIONS") response.writeHead(204).end();
+      else if (request.headers.accept === "text/event-stream") {
+        response.writeHead(200, { "content-type": "text/event-stream" });
+        streams.push(Object.assign(response, { url: request.url }));
+        tell("seance:event", { name: "hello", detail: 1 }); // of the join, ahead of the state
+        tell("seance:change", { state: { n: 0 }, version: 0 }, "7-0");
+      } else {
+        let body = "";
+        for await (const part of request) body += part;
+        const answer = (status, object) => response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(object));
+        posts.push({ url: request.url, key: request.headers["idempotency-key"], body: JSON.parse(body), answer });
+      }
+    });
+    await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  });
+  after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  afterEach(() => client.disconnect());
+
+  const tell = (event, data, id) => streams.at(-1).write(`event: ${event}\n${id ? `id: ${id}\n` : ""}data: ${JSON.stringify({ ...data, position: id })}\n\n`);
+  const patched = (n) => tell("seance:patch", { operations: [{ op: "replace", path: "/n", value: n }], version: n }, `7-${n}`);
+  const posted = (n) => until(() => posts[n - 1], `POST ${n}`);
+
+  async function open(options) {
+    streams = [];
+    posts = [];
+    client = connect(`http://127.0.0.1:${server.address().port}/socket`, { WebSocket: null, EventSource, ...options });
+    const channel = client.channel("t:a/b", { name: "ann" });
+    const heard = [];
+    for (const name of ["hello", "said", "replied"]) channel.on(name, (detail) => heard.push([name, detail]));
+    channel.onchange = ({ n }) => heard.push(["n", n]);
+    await until(() => channel.state && channel.status === "joined", "the state");
+    return { channel, heard };
+  }
+
+  it("a push is fulfilled behind its effect and the events of the stream and of the answer, each told once", async () => {
+    const { channel, heard } = await open({ params: { token: "x" } });
+    assert.equal(streams[0].url, "/channels/t%3Aa%2Fb?token=x&name=ann&vsn=2.0.0");
+    const push = channel.push("in/c", { by: 1 }).then(() => heard.push(["fulfilled"]));
+    const { url, body, answer } = await posted(1);
+    assert.deepEqual([url, body], ["/channels/t%3Aa%2Fb/events/in%2Fc?token=x&name=ann&vsn=2.0.0", { by: 1 }]);
+    answer(200, { version: 2, position: "7-2", events: [{ name: "said", detail: { x: 1 } }, { name: "replied", detail: null }] });
+    patched(1); // another's
+    await until(() => heard.length === 3, "the first patch");
+    tell("seance:event", { name: "said", detail: { x: 1 } });
+    patched(2);
+    await within(push, "the push");
+    assert.deepEqual(heard, [["hello", 1], ["n", 0], ["n", 1], ["said", { x: 1 }], ["n", 2], ["replied", null], ["fulfilled"]]);
+  });
+
+  it("one after the other; what is to be tried again is sent with the same key to the same address", async () => {
+    let token = 0;
+    const { channel } = await open({ params: () => ({ token: token++ }) });
+    const pushes = [channel.push("a"), channel.push("b")];
+    for (const [n, status] of [[1, 503], [2, 429], [3, 502]]) {
+      (await posted(n)).answer(status, {});
+      await until(() => streams.length === n + 1, "another stream");
+    }
+    (await posted(4)).answer(200, { version: 0, position: "7-0", events: [] });
+    (await posted(5)).answer(422, { title: "Unprocessable Content", detail: "the channel has refused it", reason: { reason: "no" } });
+    await within(pushes[0], "the first push");
+    await assert.rejects(within(pushes[1], "the second"), (error) => error instanceof Refused && error.message === "no");
+    assert.equal(new Set(posts.slice(0, 4).map(({ url, key }) => `${url} ${key}`)).size, 1);
+    assert.match(posts[4].url, /events.b/);
+    assert.notEqual(posts[4].key, posts[3].key);
+  });
+
+  it("who leaves is not followed any more, and what waits is not sent", async () => {
+    const { channel } = await open();
+    const pushes = Promise.allSettled([channel.push("a"), channel.push("b")]);
+    const { answer } = await posted(1);
+    const closed = new Promise((done) => streams[0].on("close", done));
+    channel.leave();
+    await within(closed, "the end of the stream");
+    assert.ok((await within(pushes, "their end")).every(({ reason }) => /was left/.test(reason.message)));
+    const other = client.channel("t:c");
+    const push = other.push("c");
+    answer(200, { version: 1, position: "7-1", events: [] });
+    await posted(2);
+    assert.match(posts[1].url, /t%3Ac.events.c/, "b is not sent, and c does not wait");
+    posts[1].answer(200, { version: 0, position: "7-0", events: [] });
+    await within(push, "the other's push");
+    assert.equal(posts.length, 2);
   });
 });
 

@@ -115,6 +115,20 @@ for (const [name, kind, options] of transports) {
       await until(() => !ann.present.bob, "ann alone");
     });
 
+    it("the program is killed while events are on their way: each done once, and answered; nothing else is noticed", async () => {
+      const board = open(options).channel(newTopic());
+      await within(board.push("inc"), "the first push");
+      const statuses = [];
+      board.onstatus = (status) => statuses.push(status);
+      for (let i = 0; i < 3; i++) {
+        const pushes = [board.push("slow", { ms: 50 }), board.push("add", { i }), board.push("slow", { ms: 50 })];
+        await system.killWorker();
+        await within(Promise.all(pushes), "all", 15000);
+      }
+      assert.deepEqual([board.state, board.version], [{ n: 7, items: upTo(3).map((i) => ({ i })) }, 10]);
+      assert.deepEqual(statuses, []);
+    });
+
     it("cut off, it comes back to just the patches that it missed", async () => {
       const topic = newTopic();
       const cutter = await cutterOpen();
@@ -175,6 +189,59 @@ const browser = new EventTarget();
 before(() => {
   globalThis.addEventListener = (...args) => browser.addEventListener(...args);
   globalThis.removeEventListener = (...args) => browser.removeEventListener(...args);
+});
+
+it("by long-poll private state outlives cuts, lost answers and a restart of nginx", async () => {
+  const cutter = await cutterOpen();
+  const socket = open({ WebSocket: Blocked }, cutter.url);
+  const counter = socket.channel("counter:a");
+  await within(counter.push("inc"), "the first push");
+  socket.onstatus = counter.onstatus = assert.fail;
+  let count = 1;
+  for (const harm of [() => cutter.cut(), () => cutter.swallow(), () => system.restartNginx("SIGKILL"), () => cutter.cut()]) {
+    const [harmed, push] = [harm(), counter.push("inc")];
+    await harmed;
+    await within(push, "a push", 15000);
+    assert.deepEqual(counter.state, { count: ++count });
+  }
+  socket.onstatus = counter.onstatus = null;
+});
+
+it("clients by all transports on one topic, all cut at random: each event once, each client's in order, one state", async () => {
+  const topic = newTopic();
+  const clients = await Promise.all(transports.map(async ([name, , options]) => {
+    const cutter = await cutterOpen();
+    return { name, cutter, board: open(options, cutter.url).channel(topic), pushed: 0, settled: 0 };
+  }));
+  const wrong = [];
+  let harmed = false;
+  const writer = async (client) => {
+    while (!harmed) {
+      const item = { who: client.name, i: client.pushed++ };
+      await client.board.push("add", item);
+      client.settled++;
+      if (!client.board.state.items.some(({ who, i }) => who === item.who && i === item.i)) wrong.push(item);
+    }
+  };
+  const writing = Promise.all(clients.flatMap((client) => [writer(client), writer(client)]));
+  for (let round = 0; round < 12; round++) {
+    const { name, cutter } = clients[round % 3];
+    const client = clients[Math.floor(Math.random() * 3)];
+    const when = client.settled + 1 + Math.floor(Math.random() * 6);
+    await until(() => client.settled >= when, () => `${when} events of ${client.name}, which has ${client.settled}, in round ${round} with ${name}`, 20000, 1);
+    if (round === 5) await system.killWorker();
+    else if (Math.random() < 0.5) cutter.cut();
+    else await cutter.swallow();
+  }
+  harmed = true;
+  await within(writing, () => `the end: ${clients.map(({ name, settled, pushed }) => `${name} ${settled}/${pushed}`)}`, 30000);
+  assert.deepEqual(wrong, [], "a push is fulfilled when its effect is there");
+  const { state, version } = await get(topic);
+  for (const { name, board, pushed } of clients) {
+    assert.deepEqual(state.items.filter(({ who }) => who === name).map(({ i }) => i), upTo(pushed), name);
+    await until(() => board.version === version, `${name}'s last version`);
+    assert.deepEqual(board.state, state);
+  }
 });
 
 describe("from one to the other", () => {
