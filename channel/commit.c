@@ -618,8 +618,8 @@ apply_message(struct engine *engine, struct staged *staged)
 	effects_applied(engine, &message->effects);
 	if (!message->post && socket) {
 		socket->done = message->number;
-		if (!socket->known && !socket->polled &&
-		    !socket->ended) /* a link broke while it ran: its answer is to have all the same */
+		/* a link broke while it ran: its answer is to have all the same */
+		if (!socket->known && !socket->polled && !socket->ended)
 			socket_want_fill(engine, socket, socket->position);
 	}
 	message_answer(engine, message, OUTCOME_COMMITTED);
@@ -744,8 +744,8 @@ transaction(struct engine *engine, struct staged *list, size_t count, struct com
 	if (status != STORE_OK) {
 		store_rollback(engine->store);
 		instances_put(engine, false);
-		return status == STORE_NONE ? CONFLICT
-		                            : FAILED; /* a post has been given, or a timer cancelled */
+		/* STORE_NONE: something was done meanwhile, such as a post given, a timer cancelled, a place taken */
+		return status == STORE_NONE ? CONFLICT : FAILED;
 	}
 	for (size_t i = 0; i < count; i++)
 		apply(engine, &list[i], result);

@@ -93,8 +93,7 @@ struct socket {
 	void *answer; /* the caller's: collects what its present request is answered */
 	uint64_t handle;
 	int64_t unlinked_ms; /* monotonic: when a link last listed it or a request came */
-	int64_t
-		until_ms; /* it has no connection and is sent nothing; it ends then, unless it comes back; 0: no */
+	int64_t until_ms;    /* of one without a connection, which is sent nothing: it ends then; else 0 */
 
 	bool ended;
 	int users; /* messages that refer to it after its end */
@@ -107,8 +106,8 @@ enum join_wants {
 	JOIN_RESUMES = 1, /* to be told where it stands, so that it can come back there */
 	JOIN_REPLIES = 2, /* an answer to each of its events that succeeds */
 	JOIN_OWNS = 4,    /* not asked for: its instance is private */
-	JOIN_REQUESTS =
-		8, /* its client has no connection: it comes with single requests, to private state */
+	/* Its client has no connection: it comes with single requests, to private state. */
+	JOIN_REQUESTS = 8,
 };
 
 enum message_kind {
@@ -148,10 +147,13 @@ struct message {
 	enum message_kind kind;
 	struct socket *socket; /* in use; of a post: the one joined to its private instance; or NULL */
 	struct post *post;     /* owned; NULL: a client's */
-	struct visit *visit;   /* owned; NULL: it is none */
-	bool
-		by_api; /* of the HTTP API: its request is answered otherwise than by frames.  A join: of a stream, so
-	                   of a shared topic; with JOIN_REQUESTS of a private one: visit gets the state */
+	/* Owned.  A request to the HTTP API; or of a socket's message: what it is known by, so that it is done once. */
+	struct visit *visit;
+	/*
+	 * Of the HTTP API: it has a visit, and is not answered by frames.  A join is a stream's, of a shared topic; or
+	 * with JOIN_REQUESTS of a private one, whose state the visit gets.
+	 */
+	bool by_api;
 	int wants;      /* of a join, then of all that is about it: enum join_wants */
 	char *resume;   /* of a join: where it says that it left; the caller makes since_ of it */
 	bool has_since; /* of a join: it knows the state as of this position, and wants what it missed */
@@ -284,7 +286,9 @@ enum engine_connect { CONNECT_OK, CONNECT_REFUSED, CONNECT_LIMIT };
 /*
  * engine_connect - runs the connect callback and stages a new socket
  *
- * socket    Set when CONNECT_OK; it can be used once the next commit has succeeded: engine_exists.
+ * socket    Set when CONNECT_OK; it can be used once the next commit has succeeded: engine_stored.
+ *           Owned by the caller: engine_release.
+ * Returns   CONNECT_REFUSED when the callback has refused it, or crashed; CONNECT_LIMIT when there are too many.
  */
 enum engine_connect engine_connect(struct engine *engine, const struct engine_client *client,
                                    struct socket **socket);

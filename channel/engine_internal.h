@@ -36,8 +36,8 @@
 #define STATE_SMALL    (16 * 1024) /* bytes of a state that is stored at each occasion */
 #define WRITE_AFTER_MS 90          /* an instance's row lags behind its log at most so long ... */
 #define QUIET_MS       1000        /* ... and a large state until it is quiet for so long */
-#define LARGE_BYTES_A_MS \
-	10000 /* of large states are written at most; the log of a busy program grows by less */
+/* Of large states are written at most; the log of a busy program grows by less. */
+#define LARGE_BYTES_A_MS 10000
 #define MARK_EVERY_MS    1000
 #define HOUSE_AFTER_MS   20   /* rows of what has ended go so soon, unless a commit takes them along */
 #define PRUNE_BATCH      200  /* log rows deleted by one transaction, at least */
@@ -50,10 +50,9 @@
 #define ANSWERS_EVERY_MS 10000
 #define POST_CRASHES     3   /* a broadcast or timer that crashes its callback so often is set aside */
 #define POST_RETRY_MS    100 /* after the first crash it waits twice as long, and so on */
-#define IDLE_MS \
-	600000 /* a client without a connection has gone after this, unless the channel says else */
-#define POLL_BYTES (256 * 1024) /* about so much a polled socket is given at once */
-#define STATE_ROWS 1000         /* a row's full state may stand in one at most so many rows before it */
+#define IDLE_MS          600000       /* a client that comes by requests has gone then; see resume_ttl */
+#define POLL_BYTES       (256 * 1024) /* about so much a polled socket is given at once */
+#define STATE_ROWS       1000 /* a row's full state may stand in one at most so many rows before it */
 
 /* Ended, but the log may still name it: ended is not 0. */
 struct join {
@@ -315,13 +314,13 @@ void instance_die(struct engine *engine, struct instance *instance);    /* priva
 void instance_changed(struct engine *engine, struct instance *instance, int64_t number, size_t bytes);
 void instance_unblank(struct engine *engine, struct instance *instance); /* deleted, or wanted again */
 bool blanks_are_due(const struct engine *engine, int64_t now);
-void instance_unborn(struct engine *engine,
-                     struct instance *instance); /* its row was deleted elsewhere */
+/* instance_unborn - its row was deleted elsewhere */
+void instance_unborn(struct engine *engine, struct instance *instance);
 enum store_status instance_look(struct engine *engine, struct instance *instance);
 void instance_follow(struct engine *engine, struct instance *instance, const struct store_record *row);
 int64_t instances_written(const struct engine *engine, int64_t last);
-bool instance_large_due(const struct instance *instance,
-                        int64_t now); /* is a state to be written that may be large? */
+/* instance_large_due - is a state to be written that may be large? */
+bool instance_large_due(const struct instance *instance, int64_t now);
 enum store_status instance_write(struct engine *engine, struct instance *instance, bool all);
 void instances_put(struct engine *engine, bool committed); /* what instance_write wrote */
 void instance_schedule(struct engine *engine, struct instance *instance, int64_t due_ms);
@@ -340,12 +339,12 @@ struct staged *stage(struct engine *engine, struct message *message, enum store_
                      struct instance *instance, const char *join_ref);
 /* stage_birth - its instance is to be stored, with its first state */
 void stage_birth(struct staged *staged);
-/* stage_rowless - without a row: what is left of a post is that it was given */
+/* stage_rowless - without a row of the log: what is left of a post is that it was given, or set aside */
 struct staged *stage_rowless(struct engine *engine, struct message *message, struct instance *instance);
-/* stage_event - join is the one that it came from, or that it is about; or NULL */
+/* stage_event - join is the one that it came from, or that the private instance belongs to; or NULL */
 struct staged *stage_event(struct engine *engine, struct message *message, struct instance *instance,
                            struct join *join, struct seance_call *call);
-/* left: of the instance, private, whose place it takes; NULL: none */
+/* stage_join - left: the join of the private instance whose place it takes; NULL: none */
 void stage_join(struct engine *engine, struct message *message, struct instance *instance,
                 const struct join *left, struct seance_call *call);
 /* stage_failed_join - a join that failed in init: it is answered ok, told why, and has ended; why is taken */
@@ -356,6 +355,7 @@ void stage_crash(struct engine *engine, struct message *message, struct join *jo
 void stage_state(struct engine *engine, struct staged *staged, struct instance *instance);
 void stage_effects(struct staged *staged, struct seance_call *call);
 void stage_detail(struct staged *staged, json_object *detail); /* detail is taken */
+/* state_rows - so many rows are kept before those that somebody may need: their states may stand there */
 int64_t state_rows(const struct engine *engine);
 
 /* --- run.c --- */
@@ -366,8 +366,8 @@ struct run {
 	bool killer; /* it was not run, since it has killed the program before */
 };
 typedef enum seance_status run_fn(struct run *run);
-void run_init(struct run *run, struct message *message, struct instance *instance,
-              json_object *assigns); /* assigns is borrowed */
+/* run_init - assigns is borrowed */
+void run_init(struct run *run, struct message *message, struct instance *instance, json_object *assigns);
 /* first_assigns - what a join begins with: the socket's, and what authorize has set; borrowed */
 json_object *first_assigns(const struct message *message);
 run_fn run_authorize, run_init_callback, run_event;
@@ -376,8 +376,6 @@ bool run_begin(const struct engine *engine, const char *name, int64_t number, in
 void run_end(const struct engine *engine, int slot);
 /* run_callback - the lock is let go while it runs; its instance is nobody else's then */
 enum seance_status run_callback(struct engine *engine, struct run *run, run_fn *callback);
-/* run_counts - done with it: may what it did count?  If not, the message was dealt with */
-bool run_counts(struct engine *engine, struct run *run);
 /* settle - its outcome, once the bounds of what it did were looked at; what failed is undone */
 enum seance_status settle(struct engine *engine, struct run *run, enum seance_status status);
 void say_crash(struct engine *engine, const struct message *message, const char *why);
@@ -385,11 +383,13 @@ json_object *refusal_of(struct seance_call *call, const char *member); /* owned 
 
 /* --- message.c --- */
 void message_ready(struct engine *engine, struct message *message); /* to be run next but others */
-void message_take(struct engine *engine,
-                  struct message *message); /* its socket's next; runs what is ready */
-void messages_run(struct engine *engine);   /* those that are ready */
+/* message_take - its socket's next; runs what is ready */
+void message_take(struct engine *engine, struct message *message);
+void messages_run(struct engine *engine); /* those that are ready */
 void message_answer(struct engine *engine, struct message *message, enum message_outcome outcome);
 bool message_gone(const struct message *message); /* nobody is there any more that it matters to */
+/* run_counts - an instance's callback is done: may what it did count?  If not, the message was dealt with */
+bool run_counts(struct engine *engine, struct run *run);
 json_object *reason_object(const char *member, json_object *reason); /* reason is taken */
 bool wait_for(struct instance *instance, struct message *message);   /* false: it need not wait */
 void wait_in(struct instance *instance, struct message *message);    /* for ready_waiting */
@@ -472,7 +472,7 @@ void watches_unlink(struct engine *engine, const void *link);
 /* --- poll.c --- */
 /* poll_news - there is a commit with bytes for a polled socket */
 void poll_news(struct engine *engine, struct socket *socket, int64_t number);
-/* poll_begin_fill, poll_takes, poll_filled - a fill reaches it; has it room for a row?  (then it is taken) */
+/* poll_begin_fill - a fill reaches it;  poll_takes - has it room for a row? (then it is taken);  poll_filled - done */
 void poll_begin_fill(struct engine *engine, struct socket *socket);
 bool poll_takes(struct socket *socket, const struct record *record);
 void poll_filled(struct socket *socket);

@@ -104,7 +104,6 @@ message_ready_first(struct engine *engine, struct message *message)
 		engine->ready_last = message;
 }
 
-/* Done with an instance's callback: may what it did count?  If not, the message was dealt with. */
 bool
 run_counts(struct engine *engine, struct run *run)
 {
@@ -355,7 +354,7 @@ joined_assigns(const struct message *message, const struct join *left)
 	return assigns;
 }
 
-/* left: the join whose place it takes in a private instance; NULL: none. */
+/* Without init: the instance is there; a private one since its client comes back to it. */
 static void
 join_living(struct engine *engine, struct message *message, struct instance *instance)
 {

@@ -30,10 +30,6 @@ staged_release(struct staged *staged)
 	free(staged->birth);
 }
 
-/*
- * A row for what a message did, with the message as its cause.  Frames of a join carry the join's own
- * reference, whatever the message's was.
- */
 struct staged *
 stage(struct engine *engine, struct message *message, enum store_kind kind, struct instance *instance,
       const char *join_ref)
@@ -85,7 +81,6 @@ stage_events(struct staged *staged, struct seance_call *call)
 		record_set(&staged->record->row.events, json_text(call->events, NULL));
 }
 
-/* Rows that are kept before those that somebody may need: their states may stand there. */
 int64_t
 state_rows(const struct engine *engine)
 {
@@ -166,7 +161,6 @@ stage_told(struct record *record, const struct patch_edit *edit, const struct sh
 		record_take(&record->row.told, operations_text(&edit->told));
 }
 
-/* join is the one that it came from, or that the private instance belongs to; or NULL. */
 struct staged *
 stage_event(struct engine *engine, struct message *message, struct instance *instance, struct join *join,
             struct seance_call *call)
@@ -293,7 +287,6 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	}
 }
 
-/* A join that failed in init: it is answered ok, told why, and has ended. */
 void
 stage_failed_join(struct engine *engine, struct message *message, const char *member, json_object *why)
 {
@@ -308,7 +301,6 @@ stage_failed_join(struct engine *engine, struct message *message, const char *me
 	stage_detail(staged, detail);
 }
 
-/* Something without a row of the log: what is left of a post is that it was given; or it is set aside. */
 struct staged *
 stage_rowless(struct engine *engine, struct message *message, struct instance *instance)
 {

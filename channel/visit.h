@@ -2,8 +2,10 @@
  * visit - a request by a client without a connection: to see a state, or with an event
  *
  * For shared state it asks connect and authorize each time, and joins nothing; for private state it names the socket
- * that was made for it when it joined.  What it is answered is JSON, made here, since an
- * event's answer is stored in the transaction of its commit: the same request again is given the same.
+ * that was made for it when it joined.  What it is answered is JSON, made here, since an event's answer is stored in
+ * the transaction of its commit: the same request again is given the same.
+ *
+ * A socket's message has a visit of its own for the keys alone, when it is to be done once (visit_marked).
  */
 #ifndef SEANCE_VISIT_H
 #define SEANCE_VISIT_H
@@ -19,8 +21,8 @@
 #define VISIT_MARK_MS 300000 /* nginx sends a request again for its deadline of 30 s at most */
 #define VISIT_KEY_MAX 255    /* bytes of a key that a client chooses */
 #define VISIT_KEY_MS  (24L * 3600000L)
-#define VISIT_KEYS \
-	3 /* that an answer is looked for under: what nginx sends again, the client's, an event's */
+/* That an answer is looked for under: what nginx sends again, the client's, an event's. */
+#define VISIT_KEYS       3
 #define WATCH_NAME_BYTES 48 /* of what engine_wait takes, with its NUL */
 
 /* A key under which the answer is kept, so that the request is not done twice. */
@@ -57,7 +59,9 @@ struct visit {
 	bool is_fixed;                /* the same will be answered as long as the log reaches back */
 	bool is_newest;               /* there is nothing after since: engine_wait tells when there is ... */
 	char watch[WATCH_NAME_BYTES]; /* ... under this name, after the revision */
-	bool connected;
+
+	/* the engine's */
+	bool connected;             /* connect has let it in: when it runs again that is not asked again */
 	seance_connect_fn *connect; /* borrowed */
 };
 

@@ -2,7 +2,8 @@
  * api - the HTTP API: topics for clients without a connection
  *
  *     GET  /channels/TOPIC                the state; ?since=POSITION: the patches after it; &wait=SECONDS: when
- *                                         there are none, nginx lets the request wait for some, then 204
+ *                                         there are none, nginx lets the request wait for some, then 204;
+ *                                         &until=POSITION: none beyond, so that the answer never changes
  *     POST /channels/TOPIC/events/NAME    an event; the body is its payload
  *     POST /channels/TOPIC                joins private state; the body is the join's payload.  The answer has a
  *                                         token, which the others then carry (header Seance-Token)

@@ -27,7 +27,8 @@ enum phoenix_format {
 /*
  * phoenix_parse - a frame from a client
  *
- * message   Its kind, topic, ref, join_ref, event and payload are set, owned by it (message_free).
+ * message   Its kind, topic, ref, join_ref, event, payload and key are set, owned by it (message_free); of a join
+ *           also what it wants (resume_ask; the caller does resume_read).
  * reply     What is to be answered whatever the engine says is appended: to a heartbeat, to a topic
  *           that is no string, to a key that is none.  The kind is MESSAGE_PLAIN then.
  * Returns   true; false when it is no frame: the socket is to be closed with 1011.  why is then a constant.

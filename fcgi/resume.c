@@ -1,6 +1,5 @@
 #include "resume.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +9,9 @@
 #include "position.h"
 
 #define KIND "resume"
-#define LIFE_S \
-	(30 * 86400) /* longer than a connection lives without a change; the instance's life is the bound */
+
+/* From the row's time on: longer than a connection, and then a resume_ttl, last without a change. */
+#define LIFE_S (30 * 86400)
 
 char *
 resume_text(const struct phoenix_client *to, const struct record *record, int64_t revision)

@@ -1,5 +1,5 @@
 /*
- * resume - what a client that has joined keeps, to come back with: "Resuming" in docs/gateway.md's protocol
+ * resume - what a client that has joined keeps, to come back with: "Coming back" in README.md
  *
  * For shared state it is the position, for private state a token that names the instance too.
  */

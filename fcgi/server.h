@@ -31,7 +31,7 @@ struct server;
 /* A request that opens a socket, while that is being stored: what waits for it has one as its first member. */
 struct arrival {
 	struct socket *socket;
-	/* It is stored; or could not be: engine_stored.  What waited is freed. */
+	/* It is stored; or could not be: engine_stored.  Frees what waited, with the arrival in it. */
 	void (*stored)(struct server *server, struct arrival *arrival, struct answer **answers);
 	struct arrival *next;
 };

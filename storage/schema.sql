@@ -43,7 +43,7 @@ CREATE TABLE log (
 	instance   INTEGER NOT NULL,
 	revision   INTEGER NOT NULL,
 	version    INTEGER NOT NULL,
-	kind       INTEGER NOT NULL,  -- 1 event, 2 join, 3 leave, 4 refresh, 5 crash, 6, 7 presence
+	kind       INTEGER NOT NULL,  -- 1 event, 2 join, 3 leave, 4 refresh, 5 crash, 6, 7 presence, 8 answer
 	socket     INTEGER,  -- the cause
 	message    INTEGER,  -- the socket's message that is done by this row
 	time_ms    INTEGER NOT NULL,
@@ -77,7 +77,7 @@ CREATE TABLE joins (
 	assigns  TEXT,                 -- the join's own; NULL: empty
 	state_key         TEXT,        -- the members of its assigns that show state ...
 	state_version_key TEXT,        -- ... and version (see joined in views.sql); NULL: "state", "version"
-	wants    INTEGER NOT NULL DEFAULT 0  -- bits: 1 it may resume, 2 replies, 4 private
+	wants    INTEGER NOT NULL DEFAULT 0  -- bits: 1 it may resume, 2 replies, 4 private, 8 by requests
 );
 
 CREATE INDEX joins_socket ON joins (socket);

@@ -2,8 +2,8 @@
  * store - where everything lives: the contract, and the backends that keep it
  *
  * A store holds instances (living states), the log of commits, sockets and joins, and what is on its
- * way to instances: broadcasts and timers.  It knows neither callbacks nor frames.  All texts are JSON unless said otherwise, NUL-terminated UTF-8,
- * and borrowed by the call; NULL means absent.
+ * way to instances: broadcasts and timers.  It knows neither callbacks nor frames.  All texts are JSON
+ * unless said otherwise, NUL-terminated UTF-8, and borrowed by the call; NULL means absent.
  *
  * One thread at a time uses a store, and none takes it over a fork.  All writes stand between
  * store_begin and store_commit or store_rollback; nothing is seen by others, and nothing is
