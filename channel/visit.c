@@ -408,9 +408,9 @@ ask(struct engine *engine, struct message *message, run_fn *callback, enum messa
 	if (callback == run_connect) {
 		run.call.topic = "";
 		run.call.channel = NULL;
+		run.call.header = message->visit->header;
+		run.call.header_context = message->visit->header_context;
 	}
-	run.call.header = message->visit->header;
-	run.call.header_context = message->visit->header_context;
 	enum seance_status status = run_callback(engine, &run, callback);
 	if (run.call.assigned) {
 		json_object_put(message->assigns);

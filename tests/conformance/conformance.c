@@ -657,11 +657,13 @@ static const struct seance_channel face = {
 
 /* --- guarded:* --- */
 
-/* By the payload, or by what connect has seen of the headers. */
+/* By the payload, or by what connect has seen of the headers, which are its alone. */
 static enum seance_status
 guarded_authorize(struct seance_call *call, const char *topic, json_object *payload)
 {
 	UNUSED(topic);
+	if (seance_header(call, "Authorization") != NULL)
+		return seance_crash(call, "authorize sees a header");
 	if (strcmp(get_text(payload, "token"), "good") == 0 || get(seance_assigns(call), "good") != NULL)
 		return SEANCE_OK;
 	return seance_refuse(call, "a good token, please");
