@@ -356,6 +356,45 @@ describe("the conversation", () => {
   });
 });
 
+it("long-poll: the transport's token comes behind the application's; a frame a POST, in order", async () => {
+  const urls = [];
+  const frames = [];
+  const messages = [];
+  let waiting = () => {};
+  const server = createServer(async (request, response) => {
+    const answer = (object) => response.end(JSON.stringify(object));
+    let body = "";
+    for await (const part of request) body += part;
+    if (!request.url.startsWith("/socket/longpoll?")) return response.writeHead(404).end();
+    urls.push(`${request.method} ${request.url.split("?")[1]}`);
+    if (body) {
+      const [joinRef, ref, topic] = JSON.parse(body);
+      frames.push(JSON.parse(body));
+      messages.push(JSON.stringify([joinRef, ref, topic, "phx_reply", { status: "ok", response: {} }]));
+      answer({ status: 200 });
+      waiting();
+    } else if (urls.length === 1) answer({ status: 410, token: "T0", messages: [] });
+    else {
+      waiting = () => messages.length && answer({ status: 200, token: `T${frames.length}`, messages: messages.splice(0) }) && (waiting = () => {});
+      waiting();
+    }
+  });
+  await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  const client = connect(`http://127.0.0.1:${server.address().port}/socket`, { WebSocket: null, params: { token: "mine" } });
+  try {
+    await within(client.channel("t:a").push("x", { n: 1 }), "the push");
+    assert.deepEqual(frames.map((frame) => frame[3]), ["heartbeat", "phx_join", "seance:event"]);
+    const [first, ...others] = urls;
+    assert.equal(first, "GET token=mine&vsn=2.0.0");
+    for (const url of others) assert.match(url, /^(GET|POST) token=mine&vsn=2\.0\.0&token=T\d$/);
+    assert.ok(others.some((url) => /^GET.*T[1-3]$/.test(url)), "the newest token");
+  } finally {
+    client.disconnect();
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
 describe("event streams and POST", () => {
   let server;
   let client;

@@ -21,6 +21,8 @@ const become = (self, status, reason) => {
 	self.onstatus?.(status, reason);
 };
 
+/* Transports tell on.frame(frame) or hear[event](payload, ref), and on.closed(); true: another one has to do. */
+
 function webSocket(at, on, { WebSocket = globalThis.WebSocket }) {
 	const socket = new WebSocket(at("websocket").href.replace("http", "ws"));
 	const opened = new Promise((done) => (socket.onopen = done));
@@ -30,7 +32,7 @@ function webSocket(at, on, { WebSocket = globalThis.WebSocket }) {
 	return { send: (frame) => opened.then(() => socket.send(JSON.stringify(frame))), close: () => socket.close() };
 }
 
-/* EventSource and POST, for shared state; on.closed(true): by these it cannot be. */
+/* For shared state: EventSource and POST. */
 function eventStreams(at, on, { EventSource = globalThis.EventSource, api = "../channels" }) {
 	const { CLOSED } = EventSource;
 	const streams = new Map();
@@ -56,7 +58,7 @@ function eventStreams(at, on, { EventSource = globalThis.EventSource, api = "../
 		const post = async ([, ref, , , event]) => {
 			if (source.readyState === CLOSED) return;
 			told = [];
-			event.url ??= at(`${path}/events/${encodeURIComponent(event.type)}`, query); // which its key is for
+			event.url ??= at(`${path}/events/${encodeURIComponent(event.type)}`, query); // its key is for this
 			const response = await fetch(event.url, {
 				method: "POST",
 				headers: { "Content-Type": "application/json", "Idempotency-Key": event.key },
@@ -80,7 +82,7 @@ function eventStreams(at, on, { EventSource = globalThis.EventSource, api = "../
 				fetch(at(`${api}/-`), { method: "OPTIONS" }).then(({ ok }) => (ok ? on.frame([]) : giveUp()), on.closed);
 			else if (event === "seance:event") push(frame);
 			else if (event === "phx_leave") source?.close(streams.delete(topic));
-			else if (source || streams.size === 3) giveUp(); // of 6 connections to a host
+			else if (source || streams.size === 3) giveUp(); // a host has 6 in all
 			else open(frame, hear);
 		},
 		close: () => streams.forEach(({ source }) => source.close()),
@@ -93,7 +95,7 @@ function longPoll(at, on) {
 	let token = "";
 	const ask = async (body) => {
 		const url = at("longpoll");
-		url.searchParams.append("token", token); // behind one of the application's
+		if (token) url.searchParams.append("token", token); // behind the application's
 		try {
 			return await (await fetch(url, { method: body ? "POST" : "GET", body, signal: stop.signal })).json();
 		} catch (error) {
@@ -119,12 +121,12 @@ function longPoll(at, on) {
 
 export function connect(mount, options = {}) {
 	const channels = new Set();
-	let transport = 0;
-	let tries = 0; // the 2nd, 11th, 20th ... that fails changes the transport
-	let link, heartbeats, timer;
+	let turn = 0;
+	let tries = 0; // after the 2nd, 11th ... in vain: the next one's turn
+	let link, pulse, timer;
 
 	const at = (path, more) => {
-		const url = new URL(`${mount}/${path}`.replace(/^ws/, "http"), globalThis.location?.href);
+		const url = new URL(`${mount}/${path}`.replace(/^ws/, "http"), globalThis.location);
 		url.search = new URLSearchParams({ ...valueOf(options.params), ...more, vsn: "2.0.0" });
 		return url;
 	};
@@ -134,11 +136,11 @@ export function connect(mount, options = {}) {
 		become(self, "connecting");
 		try {
 			const on = { frame: ifMine(receive), closed: ifMine(lost) };
-			link = mine = [webSocket, eventStreams, longPoll][transport % 3](at, on, options);
+			link = mine = [webSocket, eventStreams, longPoll][turn % 3](at, on, options);
 		} catch {
 			return lost(true);
 		}
-		heartbeats = setInterval(() => beat((tries = 2)), 30000);
+		pulse = setInterval(() => beat((tries = 2)), 30000);
 		beat();
 		for (const channel of channels) channel._join(link);
 	};
@@ -150,24 +152,24 @@ export function connect(mount, options = {}) {
 		clearTimeout(timer);
 		tries ||= 2;
 		become(self, "open");
-		for (const channel of channels) channel._receive(frame);
+		for (const channel of channels) channel._take(frame);
 	};
 	/* First what was posted must be answered: its key is for POST alone. */
 	const mayChange = () => ![...channels].some(({ _events }) => [..._events.values()].some(({ body }) => body.url));
 	const lost = (giveUp) => {
 		link?.close();
 		link = undefined;
-		clearInterval(heartbeats);
+		clearInterval(pulse);
 		const inVain = giveUp === true || (self.status === "connecting" && tries % 9 === 1);
-		if (inVain && mayChange()) transport++;
+		if (inVain && mayChange()) turn++;
 		clearTimeout(timer);
 		timer = setTimeout(start, Math.min(10 * 2 ** tries++, 5000));
 		become(self, "closed");
 		for (const channel of channels) channel._end("joining");
 	};
 	const online = () => {
-		if (self.status === "open" && transport % 3 !== 1) return;
-		if (mayChange()) transport = 0;
+		if (self.status === "open" && turn % 3 !== 1) return;
+		if (mayChange()) turn = 0;
 		tries = 0;
 		lost();
 	};
@@ -262,7 +264,7 @@ function newChannel(topic, payload, channels) {
 		},
 		presence_diff: show,
 	};
-	const _receive = ([of, ref, to, event, payload]) => {
+	const _take = ([of, ref, to, event, payload]) => {
 		if (to === topic && joinRef && (of ?? ref ?? joinRef) === joinRef) hear[event]?.(payload, ref);
 	};
 	const self = {
@@ -286,7 +288,7 @@ function newChannel(topic, payload, channels) {
 			_end("left");
 			for (const ref of _events.keys()) settle(ref, new Error(`${topic} was left`));
 		},
-		_join, _end, _receive, _events,
+		_join, _end, _take, _events,
 	};
 	channels.add(self);
 	return self;
@@ -312,7 +314,7 @@ function keysOf(pointer) {
 
 function member(container, key) {
 	if ({}.propertyIsEnumerable.call(container, key)) return container[key];
-	throw new Error(`nothing at ${key}`);
+	throw new Error(key);
 }
 
 function edited(container, [key, ...keys], op, value) {
