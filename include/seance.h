@@ -116,6 +116,7 @@ struct seance_channel {
 	 * Private scope: seconds that an instance outlives a connection that was lost (not left), so that its client
 	 * can come back to it: one that asks in its join where it stands ("resume").  authorize is asked anew, init
 	 * and join are not; assigns go on, under those that connect and authorize set now.  0: it ends at once.
+	 * A join by the HTTP API has no connection: it lasts so long after each of its requests; 0: for ten minutes.
 	 */
 	int resume_ttl;
 
@@ -142,7 +143,9 @@ struct seance_channel {
 	/*
 	 * authorize - may this client join?  NULL: yes.
 	 *
-	 * payload   Borrowed: the payload of the join.
+	 * By the HTTP API it is asked at each request for shared state, which joins nothing.
+	 *
+	 * payload   Borrowed: the payload of the join; of a request without one, and of a stream, the query's.
 	 * Returns   SEANCE_OK; or the result of seance_refuse: the join is answered with an error.
 	 */
 	enum seance_status (*authorize)(struct seance_call *call, const char *topic, json_object *payload);
@@ -243,7 +246,8 @@ struct seance_channel {
 };
 
 /*
- * A connect callback: may this client have a socket at all?  Refused or crashed: HTTP 403.
+ * A connect callback: may this client have a socket at all?  Refused or crashed: HTTP 403.  The HTTP API asks it at
+ * each request for shared state, too, and answers 401; crashed: 500.
  *
  * params    Borrowed: an object of the URL's query parameters (strings; the last of a name wins).
  */
@@ -254,11 +258,11 @@ typedef enum seance_status seance_connect_fn(struct seance_call *call, json_obje
 /* seance_topic - the full topic; "" during connect */
 SEANCE_API const char *seance_topic(const struct seance_call *call);
 
-/* seance_socket_id - the random id of the client's socket; "" during connect */
+/* seance_socket_id - the random id of the client's socket; "" without one: in connect, for a request by HTTP */
 SEANCE_API const char *seance_socket_id(const struct seance_call *call);
 
 /*
- * seance_header - a header of the client's handshake; during connect only
+ * seance_header - a header of the client's handshake, or of its request by HTTP; during connect only
  *
  * name      as in HTTP, in any case: "User-Agent".
  * Returns   its value, or NULL when absent or outside connect.
