@@ -183,12 +183,43 @@ begin_answer(struct bench *b, const struct asker *asker, const char *mark, struc
 	engine_take(b->engine, message);
 }
 
-/* Sent and dealt with; false: it failed. */
+/* Another process adds to a topic, by a request as clients without a socket send. */
+static void
+other_adds(struct bench *b, const char *topic, int id)
+{
+	struct bench other = {.limits = world_limits()};
+	struct commit_result result;
+	char body[32];
+	snprintf(other.path, sizeof(other.path), "%s", b->path);
+	char *error = NULL;
+	struct store *store = store_open_sqlite(other.path, STORE_NORMALLY, &error);
+	other.engine = engine_open(store, &other.limits, &world_hooks, NULL, world_channels);
+	engine_lock(other.engine);
+	if (!engine_restore_guest(other.engine))
+		abort();
+	struct visit *visit = visit_marked(NULL);
+	snprintf(body, sizeof(body), "{\"id\":%d}", id);
+	visit->event = memory_strdup("add");
+	visit->params = json_object_new_object();
+	visit->body = json_read(body);
+	engine_visit(other.engine, visit, topic, NULL);
+	engine_commit(other.engine, &result);
+	if (result.answered->outcome != OUTCOME_COMMITTED)
+		abort();
+	commit_result_release(&result);
+	engine_unlock(other.engine);
+	engine_close(other.engine);
+}
+
+/* Sent and dealt with; false: it failed.  meanwhile: where another process adds before the commit; NULL: nowhere. */
 static bool
-post(struct bench *b, struct asker *asker, const char *frame, const char *mark)
+post_meanwhile(struct bench *b, struct asker *asker, const char *frame, const char *mark,
+               const char *meanwhile, int id)
 {
 	struct sending sending;
 	begin(b, asker, frame, mark, &sending);
+	if (meanwhile)
+		other_adds(b, meanwhile, id);
 	turn(b);
 	if (sending.reply.len > 0) {
 		begin_answer(b, asker, mark, &sending);
@@ -196,6 +227,12 @@ post(struct bench *b, struct asker *asker, const char *frame, const char *mark)
 	}
 	buffer_release(&sending.reply);
 	return sending.outcome != OUTCOME_FAILED;
+}
+
+static bool
+post(struct bench *b, struct asker *asker, const char *frame, const char *mark)
+{
+	return post_meanwhile(b, asker, frame, mark, NULL, 0);
 }
 
 static bool
@@ -579,7 +616,11 @@ walk_send(struct walk *walk, struct asker *asker)
 			walk_kill(walk);
 		if (how == 1)
 			store_fail_at(walk->b.faulty, 1 + below(8), STORE_ERROR);
-		done = post(&walk->b, asker, frame, mark);
+		int other = how == 3 ? below(2) : -1;
+		if (other >= 0)
+			walk->applied[other]++;
+		done = post_meanwhile(&walk->b, asker, frame, mark, other < 0 ? NULL : walk_topics[other],
+		                      other < 0 ? 0 : ++walk->id);
 		store_fail_at(walk->b.faulty, 0, STORE_OK);
 		if (how == 2)
 			walk_kill(walk);
