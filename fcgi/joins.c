@@ -129,7 +129,8 @@ join_outcome(struct server *server, struct answer *answer, const struct message 
 	struct visiting *visiting = message->request;
 	answer->request = visiting->request;
 	answer->plain = true;
-	bool joined = message->outcome == OUTCOME_COMMITTED && message->socket->join_count > 0;
+	bool joined = message->outcome == OUTCOME_COMMITTED && message->socket->join_count > 0 &&
+	              alive(visiting); /* else nobody will come with its token */
 	if (joined && message->wants & JOIN_REQUESTS) {
 		api_joined(&visiting->api, message->visit, message->socket->row.token, &answer->body);
 	} else if (joined) {

@@ -186,6 +186,20 @@ describe("joins that go wrong", () => {
     assert.equal((await inc("draft:bystander", token)).body.version, 1);
   });
 
+  it("given up while init runs: nothing is left of it", async () => {
+    const database = (sql) => execFileSync("sqlite3", ["-readonly", join(system.dir, "seance.db"), sql], { encoding: "utf8" }).trim();
+    const sockets = () => Number(database("select max(id) from sockets"));
+    const joins = () => Number(database("select max(number) from log where kind = 2"));
+    const [socketsBefore, joinsBefore] = [sockets(), joins()];
+    const stop = new AbortController();
+    const slow = fetch(`${system.url}/channels/draft:given%20up`, { method: "POST", headers: { "content-type": "application/json" }, body: '{"ms":700}', signal: stop.signal });
+    await until(() => sockets() > socketsBefore, "its socket: init runs next");
+    stop.abort();
+    await assert.rejects(slow);
+    await until(() => joins() > joinsBefore, "its join");
+    await until(() => database("select count(*) from joins where topic = 'draft:given up' and ended is null") === "0", "its end", 10000);
+  });
+
   it("killed while init runs: joined all the same", async () => {
     const slow = call("POST", "draft:interrupted", { body: { ms: 600 } });
     await call("GET", "board:x"); // the join was sent before
@@ -280,6 +294,32 @@ describe("what is refused", () => {
     assert.equal((await inc("draft:f", token)).status, 200, "nothing was lost");
     assert.equal((await call("DELETE", "draft:f")).status, 401, "without one");
     assert.equal((await call("DELETE", "board:f")).status, 405, "shared state has no end");
+  });
+
+  it("whatever is no token is told so, in the header and in the query", async () => {
+    const { token } = await joined("draft:odd");
+    const [kind, socket, expires, signature] = token.split(".");
+    const head = (text) => createHmac("sha256", readFileSync(`${system.dir}/token.key`)).update(text).digest("hex");
+    const odd = [" ", ".", "...", "join", "join.", "join...", `join..${expires}.${signature}`, `${token}.`, `.${token}`, `${token}${token}`, `${token}\t`.trim() + "x", "x".repeat(6000), `join.${"x".repeat(950)}.1.${signature}`, "%00", "a%0d%0aX-Accel-Redirect: /x", "€", `${kind}.${socket}.${expires}.${signature.toUpperCase()}`];
+    for (const bad of odd) {
+      if (/^[\x21-\x7e]+$/.test(bad)) assert.equal((await call("GET", "draft:odd", { token: bad })).status, 401, bad);
+      assert.equal((await call("GET", "draft:odd", { query: `?seance_token=${encodeURIComponent(bad)}` })).status, 401, bad);
+    }
+    for (const text of ["", "0", "-1", "~", "~~", "99999999999999999999~1-1", `${socket}~1`, "9".repeat(900)]) {
+      for (const expiry of ["4102444800", "999999999999999999", "9999999999999999999", "-1", "0", "x", ""]) {
+        const body = `join.${text}.${expiry}`;
+        assert.equal((await call("GET", "draft:odd", { token: `${body}.${head(body)}` })).status, 401, body);
+        const resumes = `resume.${text}.${expiry}`;
+        assert.equal((await joined("draft:odd", { resume: { at: `${resumes}.${head(resumes)}` } })).version, 0, resumes);
+      }
+    }
+    for (const at of [null, 7, true, [], {}, "", "1-1", "-1-1", `${"9".repeat(40)}-${"9".repeat(40)}`, "a\0b", "x".repeat(20000)]) assert.equal((await joined("draft:odd", { resume: { at } })).version, 0);
+    assert.equal((await call("GET", "draft:odd", { query: `?seance_token=${[...token].map((c) => `%${c.charCodeAt(0).toString(16)}`).join("")}` })).status, 200, "every byte percent-encoded");
+    assert.equal((await call("GET", "draft:odd", { query: `?seance_token=x&seance_token=${token}` })).status, 200, "the last of a name counts");
+    assert.equal((await call("GET", "draft:odd", { token, query: "?seance_token=x" })).status, 200, "the header goes before the query");
+    const log = system.read("program.log");
+    assert.doesNotMatch(log, /\.[0-9a-f]{64}/, "no token is in the log");
+    assert.doesNotMatch(log.split("bystander")[0], /died: (?!signal (9|11) )/);
   });
 
   it("joins: shared state, nobody's topic, authorize, connect, init, bodies, an origin, a second time", async () => {

@@ -155,6 +155,27 @@ describe("shared state", () => {
     assert.deepEqual((await payloadOf(odd, "seance:change")).state, { resume: "yes", replies: "yes" });
   });
 
+  it("presence: who comes back within the grace time was never away, and is told who is there", async () => {
+    const watcher = await connected();
+    await watcher.join("room:resumed", { name: "watcher" });
+    await payloadOf(watcher, "presence_state");
+    const raw = await connected();
+    const { resume } = await join(raw, "room:resumed", { name: "me", resume: {} });
+    await payloadOf(raw, "seance:change");
+    assert.deepEqual(Object.keys(await payloadOf(raw, "presence_state")).sort(), ["me", "watcher"]);
+    assert.deepEqual(Object.keys((await payloadOf(watcher, "presence_diff")).joins), ["me"]);
+    raw.socket.terminate();
+    request(watcher, "2", "room:resumed", "seance:event:say", { text: "meanwhile" });
+    let frame;
+    do frame = await watcher.frame();
+    while (frame[3] !== "seance:patch");
+    const back = await connected();
+    await join(back, "room:resumed", { name: "me", resume: { at: resume } });
+    assert.equal((await payloadOf(back, "seance:patch")).version, frame[4].version);
+    assert.deepEqual(Object.keys(await payloadOf(back, "presence_state")).sort(), ["me", "watcher"]);
+    await quiet(watcher);
+  });
+
   it("what it asked for is kept over a restart of the program", async () => {
     const raw = await connected();
     await join(raw, "board:kept", { resume: {}, replies: true });
