@@ -14,6 +14,12 @@ since_told(const struct store_record *row)
 	return row->told ? row->told : row->operations ? row->operations : "[]";
 }
 
+bool
+since_is_patch(const struct store_record *row)
+{
+	return row->kind == STORE_EVENT && !row->state && !row->built;
+}
+
 static bool
 take_row(void *context, const struct store_record *row)
 {
@@ -28,6 +34,8 @@ take_row(void *context, const struct store_record *row)
 		return false;
 	if (row->kind != STORE_EVENT)
 		return true;
+	if (!since_is_patch(row))
+		return false;
 	since->records = memory_grow(since->records, since->count, &since->room, sizeof(struct record *));
 	since->records[since->count++] = record_copy(row);
 	since->bytes += strlen(since_told(row)) + (row->events ? strlen(row->events) : 0);

@@ -31,12 +31,15 @@ struct since {
  *
  * until     That of the last commit, or an earlier one.
  * Returns   false: the log does not reach back, another history is meant, there are too many, or the channel
- *           does not tell of changes by patches: the state is to be told.  since_release in any case.
+ *           does not tell of changes by patches, or not of one of them: the state is to be told.  since_release in any case.
  */
 bool since_read(struct engine *engine, const struct instance *instance, int64_t epoch, int64_t revision,
                 int64_t until, struct since *since);
 
 void since_release(struct since *since);
+
+/* since_is_patch - are clients told of a change by a patch?  Else its operations are not theirs to see. */
+bool since_is_patch(const struct store_record *row);
 
 /* since_told - the operations that clients are told of a row, JSON text */
 const char *since_told(const struct store_record *row);

@@ -230,19 +230,28 @@ add_missed_row(json_object *rows, const struct store_record *row)
 	json_object_array_add(rows, missed);
 }
 
-/* Those of the log, and those that stand before the join in the same transaction; oldest first; owned. */
+/*
+ * Those of the log, and those that stand before the join in the same transaction; oldest first; owned.  NULL: one is
+ * not told by a patch.
+ */
 static json_object *
 missed_rows(const struct engine *engine, const struct instance *instance, const struct since *since)
 {
+	bool are_patches = true;
 	json_object *rows = json_object_new_array();
 	for (size_t i = since->count; i-- > 0;)
 		add_missed_row(rows, &since->records[i]->row);
 	for (size_t i = 0; i < engine->staged_count; i++) {
 		const struct staged *staged = &engine->staged[i];
-		if (staged->instance == instance && staged->record && staged->record->row.kind == STORE_EVENT)
-			add_missed_row(rows, &staged->record->row);
+		if (staged->instance != instance || !staged->record || staged->record->row.kind != STORE_EVENT)
+			continue;
+		are_patches = are_patches && since_is_patch(&staged->record->row);
+		add_missed_row(rows, &staged->record->row);
 	}
-	return rows;
+	if (are_patches)
+		return rows;
+	json_object_put(rows);
+	return NULL;
 }
 
 /* What a join that knows an earlier state is told in place of the state; false: it cannot be. */
@@ -251,13 +260,15 @@ add_missed(struct engine *engine, const struct message *message, const struct in
            json_object *detail)
 {
 	struct since since = {0};
-	bool reaches = message->has_since && instance->channel->message_builder == SEANCE_PATCHES &&
-	               since_read(engine, instance, message->since_epoch, message->since_revision,
-	                          instance->row.revision, &since);
-	if (reaches)
-		json_object_object_add(detail, "missed", missed_rows(engine, instance, &since));
+	json_object *rows = NULL;
+	if (message->has_since && instance->channel->message_builder == SEANCE_PATCHES &&
+	    since_read(engine, instance, message->since_epoch, message->since_revision,
+	               instance->row.revision, &since))
+		rows = missed_rows(engine, instance, &since);
+	if (rows)
+		json_object_object_add(detail, "missed", rows);
 	since_release(&since);
-	return reaches;
+	return rows != NULL;
 }
 
 void

@@ -669,6 +669,64 @@ test_posts_and_take(bool fails)
 	bench_close(&b);
 }
 
+/* --- what is not to be seen --- */
+
+static json_object *
+face_encode(struct seance_call *call, json_object *state)
+{
+	json_object *face = json_object_new_object();
+	(void)call;
+	json_object_object_add(face, "count", json_object_get(world_get(state, "count")));
+	return face;
+}
+
+static enum seance_status
+face_migrate(struct seance_call *call, unsigned from, json_object *state)
+{
+	(void)from, (void)state;
+	seance_replace(call, json_object_new_int64(7), "/count");
+	return seance_add(call, json_object_new_string("hidden"), "/secret");
+}
+
+static void
+test_migrated_face(bool together)
+{
+	static const struct seance_channel old = {
+		.topic = "face:*",
+		.scope = SEANCE_SHARED,
+		.max_version = 1000,
+		.init = world_init,
+		.handle_event = world_event,
+		.encode = face_encode,
+	};
+	static const struct seance_channel new = {
+		.topic = "face:*",
+		.scope = SEANCE_SHARED,
+		.max_version = 1000,
+		.init = world_init,
+		.handle_event = world_event,
+		.encode = face_encode,
+		.state_schema = 1,
+		.migrate = face_migrate,
+	};
+	static const struct seance_channel *const before[] = {&old, NULL}, *const after[] = {&new, NULL};
+	struct bench b;
+	bench_open_with(&b, true, before);
+	int a = join(&b, "face:x");
+	add(&b, a, "face:x");
+	bench_stop(&b, false);
+	b.channels = after;
+	bench_start(&b);
+	if (!together)
+		join(&b, "face:x");
+	int c = resume(&b, a, "face:x");
+	ok(bench_count(&b, c, "face:x") == 7 && bench_frames(&b, c, "seance:patch") == 0 &&
+	       !strstr(json_text(b.g[c].client.frames, NULL), "hidden"),
+	   "a migration that changed what nobody is to see, %s: the state is told, not its patch",
+	   together ? "in the same transaction" : "in the log");
+	bench_close(&b);
+}
+
 /* --- bounds --- */
 
 static void
@@ -835,6 +893,8 @@ main(void)
 		test_posts_meanwhile(turns);
 	test_posts_and_take(false);
 	test_posts_and_take(true);
+	test_migrated_face(false);
+	test_migrated_face(true);
 	test_log(false);
 	test_log(true);
 	test_laggard();
