@@ -10,6 +10,7 @@ import { setMaxListeners } from "node:events";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { LongPoll, ndjson, request } from "./lib/long_poll.mjs";
+import { pause, random } from "./lib/random.mjs";
 import { patched } from "./lib/recording.mjs";
 import { patience, until, within } from "./lib/wait.mjs";
 import { startSystem } from "./system.mjs";
@@ -143,17 +144,6 @@ it("a frame that kills the program: its join ends, what is before and behind it 
     await own.stop();
   }
 });
-
-/* random - a generator of numbers below n that can be repeated */
-function random(seed) {
-  let state = BigInt(seed);
-  return (n) => {
-    state = (state * 6364136223846793005n + 1442695040888963407n) & 0xffffffffffffffffn;
-    return Number((state >> 33n) % BigInt(n));
-  };
-}
-
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /* binary - a binary push, as a line of ndjson */
 function binary(...parts) {
