@@ -378,6 +378,8 @@ void run_end(const struct engine *engine, int slot);
 enum seance_status run_callback(struct engine *engine, struct run *run, run_fn *callback);
 /* settle - its outcome, once the bounds of what it did were looked at; what failed is undone */
 enum seance_status settle(struct engine *engine, struct run *run, enum seance_status status);
+/* settle_init - the same of init, whose state is still the call's */
+enum seance_status settle_init(struct engine *engine, struct run *run, enum seance_status status);
 void say_crash(struct engine *engine, const struct message *message, const char *why);
 json_object *refusal_of(struct seance_call *call, const char *member); /* owned by the caller */
 

@@ -303,27 +303,17 @@ static void
 finish_init(struct engine *engine, struct run *run, enum seance_status status)
 {
 	struct instance *instance = run->instance;
-	size_t len = 0;
-	if (status == SEANCE_OK)
-		json_text(run->call.first_state, &len);
-	const char *why =
-		status == SEANCE_OK ? effects_too_many(engine, instance, &run->call.effects) : NULL;
-	if (len > engine->limits.state_bytes)
-		why = "the state would be too large";
-	if (why) {
-		say_crash(engine, run->message, why);
-		status = SEANCE_CRASHED;
-	}
-	if (status == SEANCE_OK) {
-		json_object *state = run->call.first_state;
-		run->call.first_state = NULL;
-		instance_give_state(engine, instance, state);
-		show_take(instance, &run->call.shown);
-		stage_join(engine, run->message, instance, NULL, &run->call);
+	status = settle_init(engine, run, status);
+	if (status != SEANCE_OK) {
+		init_failed(engine, run, status);
+		instance_forget(engine, instance);
 		return;
 	}
-	init_failed(engine, run, status);
-	instance_forget(engine, instance);
+	json_object *state = run->call.first_state;
+	run->call.first_state = NULL;
+	instance_give_state(engine, instance, state);
+	show_take(instance, &run->call.shown);
+	stage_join(engine, run->message, instance, NULL, &run->call);
 }
 
 static void

@@ -1,10 +1,8 @@
 /* One run of a callback, without the lock. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine_internal.h"
 #include "json.h"
-#include "memory.h"
 
 /* assigns is borrowed. */
 void
@@ -134,6 +132,26 @@ state_fits(struct engine *engine, struct instance *instance)
 		return true;
 	json_text(instance->edit.document, &len);
 	return len <= limit;
+}
+
+static const char *
+first_state_fault(struct engine *engine, struct run *run)
+{
+	size_t len;
+	json_text(run->call.first_state, &len);
+	if (len > engine->limits.state_bytes)
+		return "the state would be too large";
+	return effects_too_many(engine, run->instance, &run->call.effects);
+}
+
+enum seance_status
+settle_init(struct engine *engine, struct run *run, enum seance_status status)
+{
+	const char *why = status == SEANCE_OK ? first_state_fault(engine, run) : NULL;
+	if (!why)
+		return status;
+	say_crash(engine, run->message, why);
+	return SEANCE_CRASHED;
 }
 
 /* A callback that has edited is through: its outcome, once its bounds were looked at; what failed is undone. */

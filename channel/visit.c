@@ -501,6 +501,8 @@ init_run(struct engine *engine, struct message *message, struct instance *instan
 	enum seance_status status = run_callback(engine, &run, run_init_callback);
 	ready_waiting(engine, instance);
 	bool counts = run_counts(engine, &run);
+	if (counts)
+		status = settle_init(engine, &run, status);
 	if (counts && status == SEANCE_OK)
 		first_state(engine, &run);
 	else if (counts)

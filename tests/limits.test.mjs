@@ -1,5 +1,5 @@
 /*
- * How many sockets an address may have, through all the ways in which sockets end; and what the program says, when
+ * How large a state may be; how many sockets an address may have, through all the ways in which sockets end; and what the program says, when
  * it is asked, of what each nginx worker counts.
  */
 import assert from "node:assert/strict";
@@ -8,6 +8,24 @@ import { after, before, describe, it } from "node:test";
 import { HandshakeRefused, Raw } from "./lib/raw.mjs";
 import { until } from "./lib/wait.mjs";
 import { startSystem } from "./system.mjs";
+
+describe("--state-bytes=1000", () => {
+  let system;
+  before(async () => {
+    system = await startSystem({ app: "tests/conformance", flags: ["--state-bytes=1000"] });
+  });
+  after(() => system?.stop());
+
+  it("a first state that is larger crashes its init, whatever asks for it", async () => {
+    const get = (n) => fetch(`${system.url}/channels/biglist:${n}?n=${n}`);
+    assert.deepEqual([(await get(5)).status, (await get(500)).status, (await get(500)).status], [200, 500, 500]);
+    const raw = await Raw.open(`${system.ws}/socket/websocket?vsn=2.0.0`);
+    raw.send(["1", "1", "biglist:500", "phx_join", { n: 500 }]);
+    assert.equal((await raw.frame("the reply"))[3], "phx_reply");
+    assert.equal((await raw.frame("the end"))[3], "phx_error");
+    await raw.close();
+  });
+});
 
 const MOST = 5;
 
