@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "engine_internal.h"
-#include "json.h"
 #include "memory.h"
 
 static void

@@ -350,6 +350,33 @@ awaits_posts(struct engine *engine, struct instance *instance, bool *waits)
 	return status;
 }
 
+/* Has its time run out?  If not, it may be the next whose time does; or it is none any more. */
+static bool
+blank_is_over(struct engine *engine, struct instance *instance, int64_t now, int64_t grace_ms)
+{
+	if (!is_blank(instance)) {
+		instance_unblank(engine, instance);
+		return false;
+	}
+	if (grace_ms && watch_waits(engine, instance))
+		instance->blank_ms = now;
+	int64_t due_ms = instance->blank_ms + grace_ms;
+	if (due_ms > now && due_ms < engine->blanks_due_ms)
+		engine->blanks_due_ms = due_ms;
+	return due_ms <= now;
+}
+
+static enum store_status
+delete_blank(struct engine *engine, struct instance *instance)
+{
+	bool waits = false;
+	enum store_status status = awaits_posts(engine, instance, &waits);
+	if (status != STORE_OK || waits)
+		return status;
+	instance->deleted = true;
+	return delete_row(engine->store, store_instance_delete, instance->row.id);
+}
+
 static enum store_status
 delete_blanks(struct engine *engine, int64_t now)
 {
@@ -358,26 +385,9 @@ delete_blanks(struct engine *engine, int64_t now)
 	if (!blanks_are_due(engine, now))
 		return status;
 	engine->blanks_due_ms = NOTHING_NEEDED;
-	for (size_t i = engine->blank_count; i-- > 0 && status == STORE_OK;) {
-		struct instance *instance = engine->blanks[i];
-		if (!is_blank(instance)) {
-			instance_unblank(engine, instance);
-			continue;
-		}
-		if (grace_ms && watch_waits(engine, instance))
-			instance->blank_ms = now;
-		if (now < instance->blank_ms + grace_ms) {
-			if (instance->blank_ms + grace_ms < engine->blanks_due_ms)
-				engine->blanks_due_ms = instance->blank_ms + grace_ms;
-			continue;
-		}
-		bool waits = false;
-		status = awaits_posts(engine, instance, &waits);
-		if (status != STORE_OK || waits)
-			continue;
-		status = delete_row(engine->store, store_instance_delete, instance->row.id);
-		instance->deleted = true;
-	}
+	for (size_t i = engine->blank_count; i-- > 0 && status == STORE_OK;)
+		if (blank_is_over(engine, engine->blanks[i], now, grace_ms))
+			status = delete_blank(engine, engine->blanks[i]);
 	return status;
 }
 

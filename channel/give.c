@@ -1,10 +1,7 @@
 /* A broadcast, a timer or a hook, taken for an instance, is given to its callback. */
-#include <stdlib.h>
 #include <string.h>
 
-#include "channel.h"
 #include "engine_internal.h"
-#include "json.h"
 #include "memory.h"
 #include "random.h"
 

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "json.h"
-#include "log.h"
 #include "server.h"
 #include "url.h"
 

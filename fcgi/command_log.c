@@ -5,7 +5,6 @@
 
 #include "command.h"
 #include "json.h"
-#include "log.h"
 #include "memory.h"
 
 /* The instances of a topic: one if it is shared, one for each join if it is private. */

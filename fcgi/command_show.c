@@ -4,7 +4,6 @@
 
 #include "command.h"
 #include "json.h"
-#include "log.h"
 #include "memory.h"
 #include "patch.h"
 

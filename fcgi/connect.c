@@ -3,7 +3,6 @@
 #include <strings.h>
 
 #include "header.h"
-#include "json.h"
 #include "log.h"
 #include "memory.h"
 #include "origin.h"

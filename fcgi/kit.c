@@ -12,7 +12,6 @@
 
 #include "channel.h"
 #include "clock.h"
-#include "diff.h"
 #include "engine.h"
 #include "json.h"
 #include "memory.h"

@@ -14,7 +14,6 @@
 #include "json.h"
 #include "log.h"
 #include "memory.h"
-#include "origin.h"
 #include "phoenix.h"
 #include "resume.h"
 #include "server.h"

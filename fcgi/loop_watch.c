@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "log.h"
 #include "memory.h"
 
 /* Under the lock. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -10,7 +9,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "json.h"
 #include "log.h"
 #include "open.h"
 #include "phoenix.h"
