@@ -325,12 +325,20 @@ describe("from one to the other", () => {
     await holds("parked");
   });
 
+  class Mute extends EventTarget {
+    static CLOSED = 2;
+    close() {}
+  }
+
+  it("a WebSocket of which nothing is heard: by event streams, at the second attempt", async () => {
+    const board = open({ WebSocket: Mute, EventSource }).channel(newTopic());
+    await within(board.push("inc"), "the push", 15000);
+    await holds("streams");
+  });
+
   it("a stream that something holds back: by long-poll", async () => {
-    class Mute extends EventTarget {
-      close() {}
-    }
     const board = open({ WebSocket: Blocked, EventSource: Mute }).channel(newTopic());
-    await within(board.push("inc"), "the push", 30000);
+    await within(board.push("inc"), "the push", 20000);
     await holds("parked");
   });
 });

@@ -145,7 +145,7 @@ export function connect(mount, options = {}) {
 		for (const channel of channels) channel._join(link);
 	};
 	const beat = () => {
-		timer = setTimeout(lost, 10000);
+		timer = setTimeout(lost, 10000, tries < 2);
 		link.send([null, null, "phoenix", "heartbeat", {}]);
 	};
 	const receive = (frame) => {
