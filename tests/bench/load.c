@@ -4,7 +4,8 @@
  *     bench_load --port=8080 --what=counter --sockets=64 --flight=1 --warm=0.5 --seconds=2
  *
  * --what      echo: frames as a counter's event, to a program that sends each message back;
- *             counter: private counters, the event inc; biglist: the event toggle in a shared list.
+ *             counter: private counters, the event inc; keyed: the same, each event with a key of its own;
+ *             biglist: the event toggle in a shared list.
  * --sockets   Clients, each on a socket and in one topic of its own, or of --topics.
  * --flight    Events of a socket that may wait for their answer; by default each is answered before its next.
  * --items     Of a list (biglist).
@@ -47,9 +48,9 @@
 #define LEFT_SECONDS 3.0  /* for the last answers */
 #define TEXT_MAX     256  /* of a frame to send */
 
-enum what { ECHO, COUNTER, BIGLIST };
+enum what { ECHO, COUNTER, BIGLIST, KEYED };
 
-static const char *const what_names[] = {"echo", "counter", "biglist"};
+static const char *const what_names[] = {"echo", "counter", "biglist", "keyed"};
 
 struct client {
 	int fd;
@@ -214,7 +215,12 @@ send_event(struct client *client, double at)
 	if (options.what == BIGLIST)
 		len = snprintf(text, sizeof text, "[\"1\",\"%u\",\"%s\",\"seance:event:toggle\",{\"i\":%d}]",
 		               ++client->ref, client->topic, client->number / options.topics % options.items);
-	else
+	else if (options.what == KEYED) {
+		++client->ref;
+		len = snprintf(text, sizeof text,
+		               "[\"1\",\"%u\",\"%s\",\"seance:event\",{\"type\":\"inc\",\"payload\":{},\"key\":\"%d-%u\"}]",
+		               client->ref, client->topic, client->number, client->ref);
+	} else
 		len = snprintf(text, sizeof text, "[\"1\",\"%u\",\"%s\",\"seance:event:inc\",{}]", ++client->ref,
 		               client->topic);
 	client->sent_at[client->sent++ % FLIGHT_MAX] = at;
@@ -529,7 +535,7 @@ read_seconds(const char *text, double *value)
 static bool
 read_what(const char *text)
 {
-	for (int i = ECHO; i <= BIGLIST; i++)
+	for (int i = ECHO; i <= KEYED; i++)
 		if (strcmp(text, what_names[i]) == 0) {
 			options.what = (enum what)i;
 			return true;
@@ -601,7 +607,7 @@ main(int argc, char **argv)
 	if (!read_options(argc, argv)) {
 		fprintf(
 			stderr,
-			"usage: bench_load --port=N --what=echo|counter|biglist --sockets=N --flight=N --items=N "
+			"usage: bench_load --port=N --what=echo|counter|keyed|biglist --sockets=N --flight=N --items=N "
 			"--topics=N --nginx=PID --program=PID --warm=SECONDS --seconds=SECONDS\n");
 		return 2;
 	}
