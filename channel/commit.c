@@ -490,6 +490,7 @@ house_kept(struct engine *engine, const struct house *house)
 	if (pruned == 0) /* numbers may have gaps */
 		engine->oldest = engine->prune_until + 1;
 	joins_forget(engine, engine->oldest - 1);
+	keys_forget(engine, engine->oldest - 1);
 }
 
 /* --- what another process has committed --- */
@@ -518,6 +519,8 @@ foreign_row(void *context, const struct store_record *row)
 	struct engine *engine = foreign->engine;
 	struct instance *instance = instance_by_id(engine, row->instance);
 	engine->last = row->number;
+	if (row->key)
+		keys_commit(engine, row->key, row->number);
 	if (!instance)
 		return true;
 	instance_follow(engine, instance, row);
@@ -632,7 +635,7 @@ apply_message(struct engine *engine, struct staged *staged)
 		if (!socket->known && !socket->polled && !socket->ended)
 			socket_want_fill(engine, socket, socket->position);
 	}
-	message_answer(engine, message, OUTCOME_COMMITTED);
+	message_answer(engine, message, staged->outcome ? staged->outcome : OUTCOME_COMMITTED);
 }
 
 static void
@@ -641,6 +644,8 @@ apply_row(struct engine *engine, struct staged *staged, struct commit_result *re
 	struct record *record = staged->record;
 	struct instance *instance = staged->instance;
 	engine->last = record->row.number;
+	if (record->row.key)
+		keys_commit(engine, record->row.key, record->row.number);
 	if (instance)
 		apply_instance(engine, instance);
 	if (record_is_public(record->row.kind))
@@ -788,6 +793,8 @@ put_back(struct engine *engine, struct staged *list, size_t count)
 			list[i].ends->instance->deleted = false;
 		if (list[i].buries)
 			list[i].instance->deleted = false;
+		if (list[i].record && list[i].record->row.key)
+			keys_unstage(engine, list[i].record->row.key);
 		if (list[i].instance)
 			stage_settled(engine, &list[i]);
 		if (list[i].assigns && !socket_ended(&list[i]))

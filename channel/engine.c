@@ -126,6 +126,7 @@ engine_open(struct store *store, const struct engine_limits *limits, const struc
 	engine->sockets_by_token = memory_need(lh_kchar_table_new(1024, NULL));
 	engine->sockets_by_id = table_of_numbers();
 	engine->sockets_by_handle = table_of_numbers();
+	engine->keys = memory_need(lh_kchar_table_new(64, NULL));
 	engine->watches_by_name = memory_need(lh_kchar_table_new(64, NULL));
 	engine->watches_by_handle = table_of_numbers();
 	engine->addresses = memory_need(lh_kchar_table_new(64, NULL));
@@ -206,6 +207,8 @@ write_everything(struct engine *engine)
 static void
 free_all(struct engine *engine)
 {
+	keys_forget(engine, NOTHING_NEEDED);
+	lh_table_free(engine->keys);
 	watches_unlink(engine, NULL);
 	while (engine->sockets)
 		socket_end(engine, engine->sockets);

@@ -168,6 +168,7 @@ struct message {
 	json_object *payload;
 
 	/* the engine's */
+	char *row_key; /* owned: key as it stands in a row */
 	const struct seance_channel *channel;
 	bool authorized;
 	json_object *assigns;   /* owned: set by authorize */

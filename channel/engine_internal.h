@@ -14,6 +14,7 @@
  *   show.c       what clients see of a state, and are told of a change
  *   presence.c   who is there
  *   visit.c      requests without a socket
+ *   keys.c       events that are not to be done again
  *   since.c      what has changed after a position
  *   watch.c      requests that wait for something newer
  *   commit.c     staged things into one transaction, then into deliveries
@@ -165,6 +166,7 @@ struct staged {
 	int64_t socket_id;     /* of its row, in the transaction being made */
 	struct message *message;
 	struct record *record;            /* NULL: a socket; or a post that led to nothing */
+	enum message_outcome outcome;     /* of the message, once it is committed; NONE: OUTCOME_COMMITTED */
 	char *refused;                    /* owned; why a post is set aside; NULL: it is not */
 	struct presence_change *presence; /* owned; or NULL */
 	bool buries;                      /* the instance is deleted */
@@ -210,6 +212,8 @@ struct engine {
 	size_t staged_count, staged_room;
 	struct message *answered, *answered_last;
 	struct message *ready, *ready_last; /* to be run, by whoever comes next */
+	struct lh_table *keys;              /* by what is the same for two events with one key */
+	struct key *keys_first, *keys_last; /* of committed ones, by number */
 	struct watch *watches;
 	struct lh_table *watches_by_name; /* the first of each name */
 	struct lh_table *watches_by_handle;
@@ -446,16 +450,25 @@ char *show_text(const struct instance *instance);    /* owned by the caller */
 
 /* --- visit.c --- */
 void visit_run(struct engine *engine, struct message *message);
-/* visit_of_event - gives a socket's event, which has a key, the visit that keeps it */
-void visit_of_event(struct message *message, const struct instance *instance);
 /* visit_answer_state - what it is answered: the state as it is now, with what is staged */
 void visit_answer_state(struct message *message, const struct instance *instance, bool reset);
-/* visit_answer_event - what is kept of a staged event: its answer, as a request is given it */
-void visit_answer_event(struct message *message, const struct instance *instance,
-                        const struct staged *staged);
 /* visit_was_answered - it is done already: then the message is dealt with */
 bool visit_was_answered(struct engine *engine, struct message *message);
 enum store_status visit_write(struct engine *engine, const struct staged *staged);
+
+/* --- keys.c --- */
+enum key_state { KEY_NEW, KEY_DONE, KEY_OTHERS };
+/* key_text - as it stands in the row of an event; owned by the caller */
+char *key_text(const struct instance *instance, const char *key, const char *event,
+               json_object *payload);
+/* keys_find - was the event done, or another with its key?  number: of its row; 0: it is staged */
+enum key_state keys_find(struct engine *engine, const char *text, int64_t *number);
+/* keys_stage - a new one;  keys_unstage - it was not committed;  keys_commit - it was, be it staged here or not */
+void keys_stage(struct engine *engine, const char *text);
+void keys_unstage(struct engine *engine, const char *text);
+void keys_commit(struct engine *engine, const char *text, int64_t number);
+enum store_status keys_read(struct engine *engine);
+void keys_forget(struct engine *engine, int64_t until); /* those of rows up to there */
 
 /* --- watch.c --- */
 void watch_name(char name[WATCH_NAME_BYTES], const struct instance *instance);

@@ -26,6 +26,7 @@ message_free(struct message *message)
 	free(message->join_ref);
 	free(message->event);
 	free(message->key);
+	free(message->row_key);
 	free(message->resume);
 	json_object_put(message->payload);
 	json_object_put(message->reason);
@@ -159,11 +160,9 @@ static void
 finish_event(struct engine *engine, struct run *run, struct join *join, enum seance_status status)
 {
 	status = settle(engine, run, status);
-	if (status == SEANCE_OK) {
-		const struct staged *staged = stage_event(engine, run->message, run->instance, join, &run->call);
-		if (run->message->key)
-			visit_answer_event(run->message, run->instance, staged);
-	} else if (status == SEANCE_REFUSED)
+	if (status == SEANCE_OK)
+		stage_event(engine, run->message, run->instance, join, &run->call);
+	else if (status == SEANCE_REFUSED)
 		refuse(engine, run->message, refusal_of(&run->call, "reason"));
 	else
 		stage_crash(engine, run->message, join);
@@ -219,10 +218,20 @@ run_on_state(struct engine *engine, struct message *message, struct join *join)
 static bool
 was_done(struct engine *engine, struct message *message, const struct join *join)
 {
+	int64_t number;
 	if (!message->key)
 		return false;
-	visit_of_event(message, join->instance);
-	return visit_was_answered(engine, message);
+	if (!message->row_key)
+		message->row_key = key_text(join->instance, message->key, message->event, message->payload);
+	enum key_state state = keys_find(engine, message->row_key, &number);
+	enum message_outcome outcome = state == KEY_DONE ? OUTCOME_REPEATED : OUTCOME_MISUSED;
+	if (state == KEY_NEW)
+		return false;
+	if (number == 0)
+		stage_rowless(engine, message, join->instance)->outcome = outcome;
+	else
+		message_answer(engine, message, outcome);
+	return true;
 }
 
 /* For a message of a topic that is joined: leave, event, refresh. */

@@ -26,7 +26,7 @@ record_set(const char **field, const char *text)
 }
 
 /* Every text of a row, once. */
-enum { TEXTS = 9 };
+enum { TEXTS = 10 };
 
 static void
 texts_of(struct store_record *row, const char **texts[TEXTS])
@@ -40,6 +40,7 @@ texts_of(struct store_record *row, const char **texts[TEXTS])
 	texts[6] = &row->detail;
 	texts[7] = &row->told;
 	texts[8] = &row->built;
+	texts[9] = &row->key;
 }
 
 struct record *

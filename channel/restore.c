@@ -90,6 +90,8 @@ read_log(struct engine *engine)
 		store_scan(engine->store, engine->written, engine->last, restore_instance, engine);
 	if (status == STORE_OK)
 		status = store_scan_back(engine->store, restore_mark, &marks);
+	if (status == STORE_OK)
+		status = keys_read(engine);
 	engine->oldest = engine->last + 1;
 	if (status == STORE_OK)
 		status = store_scan(engine->store, 0, engine->last, oldest_row, engine);

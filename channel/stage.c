@@ -169,6 +169,9 @@ stage_event(struct engine *engine, struct message *message, struct instance *ins
 	instance->version = instance_next_version(instance);
 	struct staged *staged = stage(engine, message, STORE_EVENT, instance, join ? join->join_ref : NULL);
 	record_take(&staged->record->row.operations, operations_text(&instance->edit.operations));
+	record_set(&staged->record->row.key, message->row_key);
+	if (message->row_key)
+		keys_stage(engine, message->row_key);
 	if (!instance->row.id) /* nobody is joined: its first row */
 		staged->birth = memory_strdup(json_text(instance->edit.document, NULL));
 	stage_told(staged->record, &instance->edit, &call->shown);
@@ -185,8 +188,6 @@ void
 stage_crash(struct engine *engine, struct message *message, struct join *join)
 {
 	stage(engine, message, STORE_CRASH, join->instance, join->join_ref)->ends = join;
-	if (message->key) /* nothing was done: the event may come again */
-		message->visit->keys[1].keep_ms = 0;
 }
 
 void

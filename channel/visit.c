@@ -58,42 +58,12 @@ visit_key(const char *kind, uint64_t hash, const char *text)
 	return key;
 }
 
-char *
+uint64_t
 visit_digest(const char *event, json_object *payload)
 {
 	size_t len;
 	const char *text = json_text(payload, &len);
-	return visit_key("event",
-	                 visit_hash(visit_hash(VISIT_HASH_BEGIN, event, strlen(event) + 1), text, len), "");
-}
-
-char *
-visit_event_key(const char *scope, const char *key)
-{
-	return visit_key("event", visit_hash(VISIT_HASH_BEGIN, scope, strlen(scope)), key);
-}
-
-/* Kept under a key of the topic's, or of the private instance's own. */
-static void
-set_event_key(struct visit *visit, const struct instance *instance, const char *key)
-{
-	char scope[32];
-	snprintf(scope, sizeof(scope), "I%lld", (long long)instance->row.id);
-	free(visit->keys[1].text);
-	visit->keys[1] = (struct visit_key){
-		visit_event_key(instance->row.shared ? instance->row.topic : scope, key), VISIT_KEY_MS};
-}
-
-/* A socket's event is kept under its key as a request would be. */
-void
-visit_of_event(struct message *message, const struct instance *instance)
-{
-	if (!message->visit)
-		message->visit = visit_marked(NULL);
-	struct visit *visit = message->visit;
-	set_event_key(visit, instance, message->key);
-	free(visit->digest);
-	visit->digest = visit_digest(message->event, message->payload);
+	return visit_hash(visit_hash(VISIT_HASH_BEGIN, event, strlen(event) + 1), text, len);
 }
 
 /* --- what is answered --- */
@@ -259,14 +229,15 @@ add_change(struct buffer *out, const struct store_record *row)
 	buffer_add_text(out, row->built ? row->built : row->state ? row->state : since_told(row));
 }
 
-void
-visit_answer_event(struct message *message, const struct instance *instance, const struct staged *staged)
+/* An event's row, as it was, or is to be, committed. */
+static void
+answer_event(struct message *message, const struct instance *instance, const struct store_record *row)
 {
 	struct buffer out = {0};
 	buffer_add_text(&out, "{");
-	add_head(&out, message, instance, instance->revision, instance->version);
-	add_change(&out, &staged->record->row);
-	json_object *events = json_read(staged->record->row.events);
+	add_head(&out, message, instance, row->revision, row->version);
+	add_change(&out, row);
+	json_object *events = json_read(row->events);
 	struct seance_call told = {.events = events};
 	add_events(&out, &told);
 	json_object_put(events);
@@ -288,8 +259,9 @@ finish_visit(struct engine *engine, struct run *run, enum seance_status status)
 	struct message *message = run->message;
 	status = settle(engine, run, status);
 	if (status == SEANCE_OK) {
-		visit_answer_event(message, run->instance,
-		                   stage_event(engine, message, run->instance, own_join(message), &run->call));
+		const struct staged *staged =
+			stage_event(engine, message, run->instance, own_join(message), &run->call);
+		answer_event(message, run->instance, &staged->record->row);
 		return;
 	}
 	if (status == SEANCE_REFUSED)
@@ -360,11 +332,7 @@ visit_was_answered(struct engine *engine, struct message *message)
 		if (!visit->keys[i].text ||
 		    store_answer_get(engine->store, visit->keys[i].text, found_row, &found) != STORE_OK)
 			continue;
-		bool repeated = i > 0 && message->kind == MESSAGE_EVENT;
-		message_answer(engine, message,
-		               found.other ? OUTCOME_MISUSED
-		               : repeated  ? OUTCOME_REPEATED
-		                           : OUTCOME_COMMITTED);
+		message_answer(engine, message, found.other ? OUTCOME_MISUSED : OUTCOME_COMMITTED);
 		return true;
 	}
 	return false;
@@ -376,7 +344,7 @@ visit_write(struct engine *engine, const struct staged *staged)
 {
 	const struct visit *visit = staged->message ? staged->message->visit : NULL;
 	enum store_status status = STORE_OK;
-	if (!visit || (staged->message->kind == MESSAGE_VISIT && !staged->record))
+	if (!visit || (!staged->record && staged->message->kind != MESSAGE_BROADCAST))
 		return STORE_OK; /* nothing was done */
 	for (int i = 0; i < VISIT_KEYS && status == STORE_OK; i++) {
 		const struct store_answer row = {
@@ -385,7 +353,7 @@ visit_write(struct engine *engine, const struct staged *staged)
 			.answer = visit->answer,
 			.until_ms = clock_unix_ms() + visit->keys[i].keep_ms,
 		};
-		if (row.key && visit->keys[i].keep_ms > 0)
+		if (row.key)
 			status = store_answer_add(engine->store, &row);
 	}
 	return status;
@@ -450,16 +418,80 @@ may_come_in(struct engine *engine, struct message *message)
 
 /* --- the instance --- */
 
+/* --- an event with its key was done --- */
+
+struct done {
+	struct message *message;
+	const struct instance *instance;
+	bool found;
+};
+
+static bool
+done_row(void *context, const struct store_record *row)
+{
+	struct done *done = context;
+	done->found = true;
+	answer_event(done->message, done->instance, row);
+	return false;
+}
+
+static void
+answer_done(struct engine *engine, struct message *message, const struct instance *instance,
+            int64_t number)
+{
+	struct done done = {message, instance, false};
+	bool read = store_history(engine->store, number, done_row, &done) == STORE_OK && done.found;
+	message_answer(engine, message, read ? OUTCOME_COMMITTED : OUTCOME_FAILED);
+}
+
+/* Together with the staged one; if that is not committed, it runs again. */
+static void
+answer_staged(struct engine *engine, struct message *message, struct instance *instance,
+              const char *text)
+{
+	for (size_t i = 0; i < engine->staged_count; i++) {
+		const struct record *record = engine->staged[i].record;
+		if (record && record->row.key && strcmp(record->row.key, text) == 0)
+			answer_event(message, instance, &record->row);
+	}
+	stage_rowless(engine, message, instance);
+}
+
+/* By a socket, or, as private state is its client's own, by another request. */
+static bool
+was_done(struct engine *engine, struct message *message, struct instance *instance)
+{
+	struct visit *visit = message->visit;
+	int64_t number;
+	if (!visit->key)
+		return false;
+	if (engine->guest && lh_table_length(engine->keys) == 0)
+		(void)keys_read(engine);
+	char *text = key_text(instance, visit->key, visit->event, visit->body);
+	enum key_state state = keys_find(engine, text, &number);
+	if (state == KEY_OTHERS)
+		message_answer(engine, message, OUTCOME_MISUSED);
+	else if (state == KEY_DONE && number)
+		answer_done(engine, message, instance, number);
+	else if (state == KEY_DONE)
+		answer_staged(engine, message, instance, text);
+	free(message->row_key);
+	message->row_key = visit->socket && state == KEY_NEW ? text : NULL;
+	if (!message->row_key)
+		free(text);
+	return state != KEY_NEW;
+}
+
 static void
 on_state(struct engine *engine, struct message *message, struct instance *instance)
 {
 	struct join *own = own_join(message);
 	if (message->visit->leaves)
 		stage(engine, message, STORE_LEAVE, instance, own->join_ref)->ends = own;
-	else if (message->visit->event)
-		event_run(engine, message, instance);
-	else
+	else if (!message->visit->event)
 		see(engine, message, instance);
+	else if (!was_done(engine, message, instance))
+		event_run(engine, message, instance);
 }
 
 /* Without an event that has led to something it is not kept. */
@@ -540,8 +572,6 @@ own_instance(struct engine *engine, struct message *message)
 	}
 	message->channel = own->instance->channel;
 	socket_idle(engine, message->socket, message->channel);
-	if (message->visit->key)
-		set_event_key(message->visit, own->instance, message->visit->key);
 	return own->instance;
 }
 

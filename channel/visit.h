@@ -18,17 +18,16 @@
 #include "position.h"
 #include "seance.h"
 
-#define VISIT_MARK_MS 300000 /* nginx sends a request again for its deadline of 30 s at most */
-#define VISIT_KEY_MAX 255    /* bytes of a key that a client chooses */
-#define VISIT_KEY_MS  (24L * 3600000L)
-/* That an answer is looked for under: what nginx sends again, the client's, an event's. */
-#define VISIT_KEYS       3
+#define VISIT_MARK_MS    300000 /* nginx sends a request again for its deadline of 30 s at most */
+#define VISIT_KEY_MAX    255    /* bytes of a key that a client chooses */
+#define VISIT_KEY_MS     (24L * 3600000L)
+#define VISIT_KEYS       2  /* that an answer is kept under: what nginx sends again, the client's */
 #define WATCH_NAME_BYTES 48 /* of what engine_wait takes, with its NUL */
 
 /* A key under which the answer is kept, so that the request is not done twice. */
 struct visit_key {
-	char *text;      /* owned; NULL: none */
-	int64_t keep_ms; /* 0: it is only looked for */
+	char *text; /* owned; NULL: none */
+	int64_t keep_ms;
 };
 
 struct visit {
@@ -40,7 +39,7 @@ struct visit {
 	char *event;       /* NULL: to see the state */
 	json_object *body; /* of the event */
 	char *digest;      /* of all that the event is */
-	char *key;         /* an event's for private state, whose own it is; plain text; NULL: none */
+	char *key;         /* an event's, as the client said it; plain text; NULL: none */
 	struct visit_key keys[VISIT_KEYS];
 	char *if_match; /* as in HTTP; NULL: whatever the state is */
 	bool streams;   /* it wants to be told of all that follows, too */
@@ -72,12 +71,8 @@ uint64_t visit_hash(uint64_t hash, const char *text, size_t len);
 /* visit_key - "KIND HASH TEXT", owned by the caller */
 char *visit_key(const char *kind, uint64_t hash, const char *text);
 
-/* visit_digest - of all that an event is: equal for equal ones; owned by the caller */
-char *visit_digest(const char *event, json_object *payload);
-
-/* visit_event_key - a key that a client gave its event, whatever it comes by; scope: topic, or private instance;
- * owned by the caller */
-char *visit_event_key(const char *scope, const char *key);
+/* visit_digest - of all that an event is: the same for the same */
+uint64_t visit_digest(const char *event, json_object *payload);
 
 /* visit_marked - of a request that is only to be done once; owned by the caller */
 struct visit *visit_marked(const char *mark);

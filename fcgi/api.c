@@ -117,7 +117,8 @@ read_path(const char *uri)
 static char *
 client_key(const struct api_request *request, const char *key, const char *topic)
 {
-	static const char *const names[] = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "QUERY_STRING"};
+	static const char *const names[] = {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_SEANCE_TOKEN",
+	                                    "QUERY_STRING"};
 	uint64_t hash = visit_hash(VISIT_HASH_BEGIN, topic, strlen(topic) + 1);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const char *value = param(request, names[i]);
@@ -132,14 +133,11 @@ set_keys(const struct api_request *request, struct visit *visit, const char *top
 	const char *id = param(request, "REQUEST_ID"), *key = param(request, "HTTP_IDEMPOTENCY_KEY");
 	if (id && *id)
 		visit->keys[0] = (struct visit_key){visit_key("request", 0, id), VISIT_MARK_MS};
-	if (key && *key && visit->socket) {
+	if (key && *key) {
 		visit->key = memory_strdup(key);
-	} else if (key && *key) {
 		visit->keys[1] = (struct visit_key){client_key(request, key, topic), VISIT_KEY_MS};
-		visit->keys[2] =
-			(struct visit_key){visit_event_key(topic, key), 0}; /* sent by a socket before */
 	}
-	visit->digest = visit_digest(visit->event, visit->body);
+	visit->digest = visit_key("event", visit_digest(visit->event, visit->body), "");
 }
 
 /* --- reading --- */

@@ -109,6 +109,12 @@ faulty_scan_back(struct store *store, store_record_fn *row, void *context)
 }
 
 static enum store_status
+faulty_scan_keys(struct store *store, store_key_fn *row, void *context)
+{
+	return READ(store, scan_keys, row, context);
+}
+
+static enum store_status
 faulty_history(struct store *store, int64_t number, store_record_fn *row, void *context)
 {
 	return READ(store, history, number, row, context);
@@ -373,6 +379,7 @@ static const struct store_backend faulty_backend = {
 	.last = faulty_last,
 	.scan = faulty_scan,
 	.scan_back = faulty_scan_back,
+	.scan_keys = faulty_scan_keys,
 	.history = faulty_history,
 	.prune = faulty_prune,
 	.instance_add = faulty_instance_add,

@@ -76,7 +76,7 @@ static const size_t record_texts[] = {
 	offsetof(struct store_record, event),  offsetof(struct store_record, operations),
 	offsetof(struct store_record, events), offsetof(struct store_record, state),
 	offsetof(struct store_record, detail), offsetof(struct store_record, told),
-	offsetof(struct store_record, built),
+	offsetof(struct store_record, built),  offsetof(struct store_record, key),
 };
 static const size_t instance_texts[] = {
 	offsetof(struct state_row, instance.topic),
@@ -275,6 +275,20 @@ memory_scan_back(struct store *store, store_record_fn *row, void *context)
 	for (size_t i = log->count; i-- > 0;)
 		if (!row(context, log->slots[i].row))
 			break;
+	return STORE_OK;
+}
+
+static enum store_status
+memory_scan_keys(struct store *store, store_key_fn *row, void *context)
+{
+	const struct table *log = &memory_of(store)->tables[LOG];
+
+	for (size_t i = 0; i < log->count; i++) {
+		const struct store_record *record = log->slots[i].row;
+
+		if (record->key != NULL && !row(context, record->number, record->key))
+			break;
+	}
 	return STORE_OK;
 }
 
@@ -992,6 +1006,7 @@ static const struct store_backend memory_backend = {
 	.last = memory_last,
 	.scan = memory_scan,
 	.scan_back = memory_scan_back,
+	.scan_keys = memory_scan_keys,
 	.history = memory_history,
 	.prune = memory_prune,
 	.instance_add = memory_instance_add,

@@ -10,7 +10,7 @@
 -- All *_ms are Unix time in milliseconds.  NULL in a number means: none.
 
 PRAGMA application_id = 1399153006;  -- "Sean"
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;
 
 CREATE TABLE instances (
 	id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: the log names it
@@ -35,7 +35,7 @@ CREATE TABLE long_states (
 	state    TEXT NOT NULL
 );
 
--- No index: it would cost more than the rest of a commit.  The newest row is never deleted, so
+-- No index of all: it would cost more than the rest of a commit.  The newest row is never deleted, so
 -- that no number is used again.
 CREATE TABLE log (
 	number     INTEGER PRIMARY KEY,
@@ -55,8 +55,11 @@ CREATE TABLE log (
 	state      TEXT,     -- the full state as it was told: in a join, a refresh, or in place of a patch
 	detail     TEXT,
 	told       TEXT,     -- RFC 6902: told instead of operations, which have what clients are not to see
-	built      TEXT      -- {"event", "payload"}: the channel's own message, told instead of patch or state
+	built      TEXT,     -- {"event", "payload"}: the channel's own message, told instead of patch or state
+	key        TEXT      -- under which the event is not done again
 );
+
+CREATE INDEX log_keys ON log (number, key) WHERE key IS NOT NULL;  -- read at each start; grows at its end alone
 
 CREATE TABLE sockets (
 	id           INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: the log names it

@@ -23,14 +23,14 @@
 #include <unistd.h>
 
 #define APPLICATION_ID   1399153006 /* "Sean", as in schema.sql */
-#define SCHEMA_VERSION   5          /* as in schema.sql */
+#define SCHEMA_VERSION   6          /* as in schema.sql */
 #define BUSY_MS          2000
 #define BUSY_TICK_MS     5
 #define LONG_STATE_BYTES 16384 /* over that it is kept apart, see schema.sql */
 
 #define RECORD                                                                                      \
 	"number, previous, instance, revision, version, kind, socket, message, time_ms, ref, join_ref," \
-	" event, operations, events, state, detail, told, built"
+	" event, operations, events, state, detail, told, built, key"
 #define GENERATION "(SELECT value FROM marks WHERE name = 'generation')"
 #define EPOCH_BITS "0x1fffffffffffff" /* exact in JavaScript */
 #define INSTANCE                                                                        \
@@ -53,6 +53,7 @@ enum statement {
 	LOG_ENDS,
 	LOG_SCAN,
 	LOG_SCAN_BACK,
+	LOG_KEYS,
 	LOG_GET,
 	LOG_PRUNE,
 	INSTANCE_ADD,
@@ -115,10 +116,11 @@ static const char *const statement_sql[STATEMENTS] = {
 	[DATA_VERSION] = "PRAGMA data_version", /* moves when another connection commits */
 
 	[LOG_APPEND] = "INSERT INTO log (" RECORD ")"
-				   " VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+				   " VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[LOG_ENDS] = "SELECT (SELECT min(number) FROM log), (SELECT max(number) FROM log)",
 	[LOG_SCAN] = "SELECT " RECORD " FROM log WHERE number > ? AND number <= ? ORDER BY number",
 	[LOG_SCAN_BACK] = "SELECT " RECORD " FROM log ORDER BY number DESC",
+	[LOG_KEYS] = "SELECT number, key FROM log WHERE key IS NOT NULL ORDER BY number",
 	[LOG_GET] = "SELECT " RECORD " FROM log WHERE number = ?",
 	[LOG_PRUNE] = "DELETE FROM log WHERE number <= ?",
 
@@ -283,6 +285,9 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	[3] = "ALTER TABLE joins ADD COLUMN wants INTEGER NOT NULL DEFAULT 0;"
 		  "PRAGMA user_version = 4;",
 	[4] = "PRAGMA user_version = 5;", /* the views show epochs with the generation added */
+	[5] = "ALTER TABLE log ADD COLUMN key TEXT;"
+		  "CREATE INDEX log_keys ON log (number, key) WHERE key IS NOT NULL;"
+		  "PRAGMA user_version = 6;",
 };
 
 struct sqlite {
@@ -514,6 +519,7 @@ take_record(struct columns *columns)
 	record.detail = take_text(columns);
 	record.told = take_text(columns);
 	record.built = take_text(columns);
+	record.key = take_text(columns);
 	return record;
 }
 
@@ -633,6 +639,7 @@ struct receiver {
 		store_timer_fn *timer;
 		store_presence_fn *presence;
 		store_answer_fn *answer;
+		store_key_fn *key;
 	} row;
 	void *context;
 };
@@ -700,6 +707,14 @@ hand_answer(const struct receiver *receiver, struct columns columns)
 	struct store_answer answer = take_answer(&columns);
 
 	return receiver->row.answer(receiver->context, &answer);
+}
+
+static bool
+hand_key(const struct receiver *receiver, struct columns columns)
+{
+	int64_t number = take_number(&columns);
+
+	return receiver->row.key(receiver->context, number, take_text(&columns));
 }
 
 static bool
@@ -816,6 +831,7 @@ sqlite_append(struct store *store, struct store_record *record)
 	put_text(&call, record->detail);
 	put_text(&call, record->told);
 	put_text(&call, record->built);
+	put_text(&call, record->key);
 	status = run_insert(&call, &record->number);
 	if (status == STORE_OK)
 		db->appended = record->number;
@@ -864,6 +880,15 @@ sqlite_scan_back(struct store *store, store_record_fn *row, void *context)
 }
 
 /* One row of a history, and where it goes on: 0 when it ends here. */
+static enum store_status
+sqlite_scan_keys(struct store *store, store_key_fn *row, void *context)
+{
+	struct call call = call_of(sqlite_of(store), LOG_KEYS);
+	struct receiver receiver = {hand_key, {.key = row}, context};
+
+	return run_scan(&call, &receiver);
+}
+
 static enum store_status
 history_row(struct sqlite *db, const struct receiver *receiver, int64_t *number)
 {
@@ -1474,6 +1499,7 @@ static const struct store_backend sqlite_backend = {
 	.last = sqlite_last,
 	.scan = sqlite_scan,
 	.scan_back = sqlite_scan_back,
+	.scan_keys = sqlite_scan_keys,
 	.history = sqlite_history,
 	.prune = sqlite_prune,
 	.instance_add = sqlite_instance_add,

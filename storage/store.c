@@ -120,6 +120,12 @@ store_scan_back(struct store *store, store_record_fn *row, void *context)
 }
 
 enum store_status
+store_scan_keys(struct store *store, store_key_fn *row, void *context)
+{
+	return READ(store, scan_keys, row, context);
+}
+
+enum store_status
 store_history(struct store *store, int64_t number, store_record_fn *row, void *context)
 {
 	return READ(store, history, number, row, context);

@@ -66,6 +66,7 @@ struct store_record {
 	const char *state;      /* the full state as told (JOIN, REFRESH; an EVENT instead of operations) */
 	const char *detail;     /* what else the outcome needs */
 	const char *told;       /* what was told instead of operations; NULL: operations */
+	const char *key; /* under which it is known, so that it is not done again; plain text; NULL: none */
 	const char *built; /* {"event", "payload"} that was told instead of operations or state; or NULL */
 };
 
@@ -164,6 +165,7 @@ typedef bool store_record_fn(void *context, const struct store_record *record);
 typedef bool store_instance_fn(void *context, const struct store_instance *instance);
 typedef bool store_socket_fn(void *context, const struct store_socket *socket);
 typedef bool store_join_fn(void *context, const struct store_join *join);
+typedef bool store_key_fn(void *context, int64_t number, const char *key);
 typedef bool store_answer_fn(void *context, const struct store_answer *answer);
 typedef bool store_timer_fn(void *context, const struct store_timer *timer);
 typedef bool store_presence_fn(void *context, const struct store_presence *presence);
@@ -231,6 +233,9 @@ enum store_status store_scan(struct store *store, int64_t after, int64_t until, 
 
 /* store_scan_back - rows from the newest down, until row returns false */
 enum store_status store_scan_back(struct store *store, store_record_fn *row, void *context);
+
+/* store_scan_keys - the rows that have a key, rising; Cost O(these), not of the log */
+enum store_status store_scan_keys(struct store *store, store_key_fn *row, void *context);
 
 /* store_history - an instance's rows from `number` backwards by `previous`, until row returns false
  * or there is no such row (any more: pruned) */

@@ -25,6 +25,7 @@ struct store_backend {
 	enum store_status (*scan)(struct store *store, int64_t after, int64_t until, store_record_fn *row,
 	                          void *context);
 	enum store_status (*scan_back)(struct store *store, store_record_fn *row, void *context);
+	enum store_status (*scan_keys)(struct store *store, store_key_fn *row, void *context);
 	enum store_status (*history)(struct store *store, int64_t number, store_record_fn *row,
 	                             void *context);
 	enum store_status (*prune)(struct store *store, int64_t until, int limit, int *deleted);

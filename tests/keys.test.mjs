@@ -167,16 +167,26 @@ describe("at the same time", () => {
 describe("what is kept", () => {
   const database = (sql) => execFileSync("sqlite3", [join(system.dir, "seance.db"), `.timeout 5000`, sql], { encoding: "utf8" }).trim();
 
-  it("for 24 hours; then it goes, and the event is done", async () => {
+  it("a socket's as long as its row in the log", async () => {
     const client = await Client.join(Raw, "board:old", { replies: true });
     assert.equal(await client.event("inc", "old"), "ok");
-    const left = Number(database("select max(until_ms) from answers where key like 'event % old'")) - Date.now();
-    assert.ok(left > 23.9 * 3600e3 && left < 24.1 * 3600e3, String(left));
-    database("update answers set until_ms = 1 where key like 'event % old'");
-    await system.killWorker(); // the next process cleans up with its first commit
-    const other = await Client.join(Raw, "board:other", { replies: true });
-    await until(async () => (await other.event("inc")) === "ok" && database("select count(*) from answers where until_ms = 1") === "0", "it to go", 20000);
+    assert.equal(database("select count(*) from log where key like '% old'"), "1");
+    database("update log set key = null where key like '% old'");
+    assert.equal(await client.event("inc", "old"), "ok");
+    assert.equal(await count("board:old"), 1, "what is known is in memory");
+    await system.killWorker();
     assert.equal(await client.event("inc", "old"), "ok");
     assert.equal(await count("board:old"), 2);
+  });
+
+  it("HTTP's for 24 hours; then it goes, and the event is done", async () => {
+    assert.equal((await post("board:day", "day")).body.version, 1);
+    const left = Number(database("select max(until_ms) from answers where key like 'key % day'")) - Date.now();
+    assert.ok(left > 23.9 * 3600e3 && left < 24.1 * 3600e3, String(left));
+    assert.equal((await post("board:day", "day")).body.version, 1);
+    database("update answers set until_ms = 1 where key like 'key % day'");
+    await system.killWorker(); // the next process cleans up with its first commit
+    await until(async () => (await post("board:other")).status === 200 && database("select count(*) from answers where until_ms = 1") === "0", "it to go", 20000);
+    assert.equal((await post("board:day", "day")).body.version, 2);
   });
 });

@@ -217,9 +217,10 @@ send_event(struct client *client, double at)
 		               ++client->ref, client->topic, client->number / options.topics % options.items);
 	else if (options.what == KEYED) {
 		++client->ref;
-		len = snprintf(text, sizeof text,
-		               "[\"1\",\"%u\",\"%s\",\"seance:event\",{\"type\":\"inc\",\"payload\":{},\"key\":\"%d-%u\"}]",
-		               client->ref, client->topic, client->number, client->ref);
+		len = snprintf(
+			text, sizeof text,
+			"[\"1\",\"%u\",\"%s\",\"seance:event\",{\"type\":\"inc\",\"payload\":{},\"key\":\"%d-%u\"}]",
+			client->ref, client->topic, client->number, client->ref);
 	} else
 		len = snprintf(text, sizeof text, "[\"1\",\"%u\",\"%s\",\"seance:event:inc\",{}]", ++client->ref,
 		               client->topic);

@@ -251,7 +251,8 @@ check_every_column(struct store *store)
 	                            .operations = "[1]",
 	                            .events = "[2]",
 	                            .state = "{\"s\":3}",
-	                            .detail = "{\"d\":4}"};
+	                            .detail = "{\"d\":4}",
+	                            .key = "k \xc3\xa4"};
 	struct store_record bare = {.instance = 1, .kind = STORE_LEAVE};
 	struct store_join join = {.number = 9, .ended = 10, .socket = 11, .instance = 12, .topic = "t"};
 	struct store_join named = {.number = 10,
@@ -281,6 +282,34 @@ check_every_column(struct store *store)
 	           "join 10 0 11 12 't' 'j' '{}' 's' 'v' 5\n"
 	           "written 8\nlast 2\n"),
 	   "%s: every column comes back as it was given", backend);
+}
+
+static bool
+gather_key(void *context, int64_t number, const char *key)
+{
+	char *keys = context;
+	snprintf(keys + strlen(keys), 100 - strlen(keys), " %lld '%s'", (long long)number, key);
+	return strlen(keys) < 30;
+}
+
+static void
+check_keys(struct store *store)
+{
+	struct store_record with = {.instance = 1, .kind = STORE_EVENT, .key = "a"}, without = with;
+	char keys[100] = "";
+	int deleted;
+
+	without.key = NULL;
+	ok(began(store) && store_append(store, &with) == STORE_OK &&
+	       store_append(store, &without) == STORE_OK && store_append(store, &with) == STORE_OK &&
+	       committed(store),
+	   "%s: rows with keys, and one without", backend);
+	ok(store_scan_keys(store, gather_key, keys) == STORE_OK && strcmp(keys, " 1 'a' 3 'a'") == 0,
+	   "%s: those that have one, rising", backend);
+	ok(began(store) && store_prune(store, 1, 10, &deleted) == STORE_OK && committed(store) &&
+	       (*keys = '\0', store_scan_keys(store, gather_key, keys)) == STORE_OK &&
+	       strcmp(keys, " 3 'a'") == 0,
+	   "%s: they go with their rows", backend);
 }
 
 static void
@@ -764,9 +793,9 @@ static const struct {
 };
 
 static void (*const checks[])(struct store *) = {
-	check_empty,       check_missing_rows,  check_every_column, check_log,   check_rollback,
-	check_instances,   check_second_shared, check_sockets,      check_prune, check_marks,
-	check_long_states, check_broadcasts,    check_timers,
+	check_empty,    check_missing_rows, check_every_column,  check_log,     check_keys,
+	check_rollback, check_instances,    check_second_shared, check_sockets, check_prune,
+	check_marks,    check_long_states,  check_broadcasts,    check_timers,
 };
 
 static void
