@@ -548,7 +548,8 @@ struct walk {
 	struct asker askers[ASKERS];
 	int id;              /* of the last event */
 	int applied[2];      /* events of the shared topics */
-	int keyed[2];        /* the id of the last one with a key, that was applied; 0: none */
+	int keyed[2];        /* the id of the last one with a key, that was applied; 0: none ... */
+	int64_t row[2];      /* ... and a row that is not newer than its own */
 	int replied[ASKERS]; /* frames that are answered whatever the state is */
 	int closed, pruned;
 	int answers, losses, kills, repeats;
@@ -580,15 +581,17 @@ walk_event(struct walk *walk, const struct asker *asker, int topic, char *frame,
 		snprintf(frame, size, "[null,\"e\",\"%s\",\"seance:event:add\",{\"id\":%d}]", walk_topics[topic],
 		         id);
 	} else {
-		bool again = how == 1 && *keyed;
+		bool again = how == 1 && *keyed && walk->row[topic] >= walk->b.engine->oldest;
 		id = again ? *keyed : id;
 		counts = counts && !again;
 		snprintf(
 			frame, size,
 			"[null,\"e\",\"%s\",\"seance:event\",{\"type\":\"add\",\"payload\":{\"id\":%d},\"key\":\"%d\"}]",
 			walk_topics[topic], id, id);
-		if (counts)
+		if (counts) {
 			*keyed = id;
+			walk->row[topic] = walk->b.engine->last;
+		}
 	}
 	if (counts)
 		walk->applied[topic]++;
