@@ -215,9 +215,9 @@ static void
 end_other(struct server *server, const struct message *message, struct answer **answers)
 {
 	if (message->kind == MESSAGE_VISIT)
-		visit_outcome(answer_new(answers, message->request), message);
+		visit_outcome(answer_new(answers, NULL), message);
 	else if (message->by_api)
-		join_outcome(server, answer_new(answers, message->request), message);
+		join_outcome(server, answer_new(answers, NULL), message);
 	else if (message->socket)
 		end_poll(server, message, answers);
 	else

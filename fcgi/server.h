@@ -95,7 +95,7 @@ void broadcast_outcome(struct answer *answer, enum message_outcome outcome);
 /* --- visits.c --- */
 void visit_request(struct server *server, struct loop_request *request);
 
-/* visit_outcome - what a request to the HTTP API is answered */
+/* visit_outcome - what a request to the HTTP API is answered; sets answer's request, too */
 void visit_outcome(struct answer *answer, const struct message *message);
 
 /* A request to the HTTP API while it is under way; the engine asks for headers by it. */
@@ -110,7 +110,7 @@ struct visiting {
 void join_begin(struct server *server, struct visiting *visiting, struct visit *visit,
                 const char *topic);
 
-/* join_outcome - what came of a join: nginx is to hold the stream, the state, or why not */
+/* join_outcome - what came of a join: nginx is to hold the stream, the state, or why not; sets answer's request, too */
 void join_outcome(struct server *server, struct answer *answer, const struct message *message);
 
 /* --- long_poll.c --- */
@@ -126,7 +126,7 @@ void long_poll_go_on(struct server *server);
 
 /* --- deliver.c --- */
 
-/* answer_new - appends an empty answer to a list */
+/* answer_new - puts an empty answer into a list, of which it is the first then; request: NULL if it is to be set */
 struct answer *answer_new(struct answer **list, struct loop_request *request);
 
 /* deliver_result - everything a commit led to: link messages are queued, answers appended */
