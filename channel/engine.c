@@ -319,8 +319,9 @@ ask_connect(struct engine *engine, struct seance_call *call, const struct engine
 	if (!engine->on_connect)
 		return SEANCE_OK;
 	engine_unlock(engine);
-	(void)run_begin(engine, "", 0, &slot);
-	enum seance_status status = call_outcome(call, engine->on_connect(call, client->params));
+	bool runs = run_begin(engine, client->name ? client->name : "", 0, &slot);
+	enum seance_status status = runs ? call_outcome(call, engine->on_connect(call, client->params))
+	                                 : seance_crash(call, "it has killed the program before");
 	run_end(engine, slot);
 	engine_lock(engine);
 	return status;

@@ -277,6 +277,7 @@ void engine_unlock(struct engine *engine);
 struct engine_client {
 	json_object *params; /* borrowed */
 	const char *address; /* borrowed */
+	const char *name;    /* borrowed; of its request: the same when that comes again; NULL: not known */
 	int64_t format;
 	const char *(*header)(void *context, const char *name);
 	void *header_context;

@@ -348,7 +348,7 @@ read_visit(const struct api_request *request, const struct path *path, struct bu
 	visit->params = url_params(query ? query : "");
 	visit->header = header_of;
 	visit->header_context = (void *)(uintptr_t)request;
-	visit->name = memory_strdup(id && *id ? id : "request");
+	visit->name = memory_strdup(id ? id : "");
 	if (read_token(request, visit, out) && read_what(request, visit, path, out))
 		return visit;
 	visit_free(visit);

@@ -61,6 +61,7 @@ connect_read(struct loop_request *request, struct engine_client *client)
 {
 	const char *address = loop_param(request, "REMOTE_ADDR");
 	client->address = address ? address : "";
+	client->name = loop_param(request, "REQUEST_ID");
 	client->format = format_of(request, client->params);
 	client->header = header_of;
 	client->header_context = request;

@@ -96,6 +96,7 @@ join_begin(struct server *server, struct visiting *visiting, struct visit *visit
 	struct engine_client client = {
 		.params = visit->params,
 		.address = address ? address : "",
+		.name = visit->name,
 		.format = EVENT_STREAM_FORMAT,
 		.header = visit->header,
 		.header_context = visit->header_context,

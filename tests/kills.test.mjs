@@ -161,6 +161,28 @@ describe("callbacks that kill or never return", () => {
 
   it("segv: after two dead workers the join ends, everything else goes on", () => bad("segv", 2));
 
+  it("connect: whatever a client comes by, it is refused the third time", async () => {
+    const died = () => system.read("program.log").match(/died: signal 11/g)?.length ?? 0;
+    const bystander = await open();
+    await bystander.join("counter:bystander");
+    const ways = {
+      WebSocket: () => Raw.open(`${system.ws}/socket/websocket?vsn=2.0.0&deny=segv`, { ms: 20000 }).then(() => assert.fail("connected"), ({ status }) => status),
+      "long-poll": async () => (await (await fetch(`${system.url}/socket/longpoll?vsn=2.0.0&deny=segv`)).json()).status,
+      stream: async () => (await fetch(`${system.url}/channels/board:stream?deny=segv`, { headers: { accept: "text/event-stream" } })).status,
+      POST: async () => (await fetch(`${system.url}/channels/draft:post?deny=segv`, { method: "POST" })).status,
+      event: async () => (await fetch(`${system.url}/channels/board:event/events/inc?deny=segv`, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" })).status,
+    };
+    const refused = { WebSocket: 403, "long-poll": 403, stream: 401, POST: 401, event: 500 };
+    for (const [way, come] of Object.entries(ways)) {
+      const before = died();
+      assert.equal(await within(come(), way, 30000), refused[way], way);
+      assert.equal(died() - before, 2, `${way}: worker processes that it was tried in: ${system.read("program.log")}`);
+    }
+    bystander.send(["1", "2", "counter:bystander", "seance:event:inc", {}]);
+    assert.equal((await bystander.frame())[4].version, 1);
+    await bystander.close();
+  });
+
   it("loop: the watchdog ends the process; then as with segv", () => bad("loop", 2));
 
   it("a slow callback delays neither other topics nor heartbeats of other sockets", async () => {

@@ -811,6 +811,8 @@ on_connect(struct seance_call *call, json_object *params)
 	const char *deny = get_text(params, "deny");
 	const char *bearer = seance_header(call, "Authorization");
 
+	if (strcmp(deny, "segv") == 0)
+		segv();
 	if (strcmp(deny, "reason") == 0)
 		return seance_refuse(call, "why");
 	if (strcmp(deny, "1") == 0)
