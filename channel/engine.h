@@ -147,7 +147,7 @@ struct message {
 	enum message_kind kind;
 	struct socket *socket; /* in use; of a post: the one joined to its private instance; or NULL */
 	struct post *post;     /* owned; NULL: a client's */
-	/* Owned.  A request to the HTTP API; or of a socket's message: what it is known by, so that it is done once. */
+	/* Owned.  A request to the HTTP API; or of a frame by long-poll: its mark, so that it is done once. */
 	struct visit *visit;
 	/*
 	 * Of the HTTP API: it has a visit, and is not answered by frames.  A join is a stream's, of a shared topic; or

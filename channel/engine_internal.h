@@ -1,7 +1,7 @@
 /*
  * engine_internal - what the engine's files share
  *
- *   engine.c     life, lock, clocks, connect, house-keeping
+ *   engine.c     life, lock, clocks, connect, what is due by time
  *   socket.c     sockets and joins
  *   instance.c   living states: finding, loading, writing, forgetting
  *   message.c    a message's way to its callback
@@ -18,6 +18,7 @@
  *   since.c      what has changed after a position
  *   watch.c      requests that wait for something newer
  *   commit.c     staged things into one transaction, then into deliveries
+ *   house.c      ... and what goes along: deletions, states written out
  *   fill.c       what a socket lacks, from the log
  *   catch_up.c   ... in few words, when it lags far behind
  *   restore.c    the start
@@ -519,6 +520,21 @@ void catch_up_free(struct catch_up *catch_up); /* NULL is accepted */
 /* --- fill.c --- */
 void record_find_state(struct engine *engine, struct record *record);
 void fill_sockets(struct engine *engine, struct commit_result *result);
+
+/* --- house.c --- */
+/* What of house-keeping went into the transaction. */
+struct house {
+	bool kept;
+	int pruned;
+	int64_t written; /* the mark; as it was: not put */
+};
+/* house_is_due - is there enough for a transaction of its own? */
+bool house_is_due(const struct engine *engine, int64_t now);
+/* house_keep - into the transaction, behind so many staged things; last: its newest row */
+enum store_status house_keep(struct engine *engine, size_t staged, int64_t last, int64_t now,
+                             struct house *house);
+/* house_kept - it was committed */
+void house_kept(struct engine *engine, const struct house *house);
 
 /* --- commit.c --- */
 void staged_drop(struct engine *engine);

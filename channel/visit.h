@@ -5,7 +5,7 @@
  * that was made for it when it joined.  What it is answered is JSON, made here, since an event's answer is stored in
  * the transaction of its commit: the same request again is given the same.
  *
- * A socket's message has a visit of its own for the keys alone, when it is to be done once (visit_marked).
+ * A frame of long-poll has a visit for its mark alone, and a join by HTTP for its name and answer (visit_marked).
  */
 #ifndef SEANCE_VISIT_H
 #define SEANCE_VISIT_H
