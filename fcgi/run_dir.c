@@ -13,8 +13,8 @@
 
 #include "log.h"
 
-#define BACKLOG     1024
-#define STALE_TRIES 120 /* of 50 ms: a worker whose supervisor was killed drains for 5 s */
+#define BACKLOG     4096 /* as many may ask at once when what they wait for is there */
+#define STALE_TRIES 120  /* of 50 ms: a worker whose supervisor was killed drains for 5 s */
 #define PATH_SIZE   4096
 
 static bool
