@@ -457,6 +457,13 @@ answer_staged(struct engine *engine, struct message *message, struct instance *i
 	stage_rowless(engine, message, instance);
 }
 
+/* A process that is soon gone reads them when it needs them; false: it cannot. */
+static bool
+knows_keys(struct engine *engine)
+{
+	return !engine->guest || lh_table_length(engine->keys) > 0 || keys_read(engine) == STORE_OK;
+}
+
 /* By a socket, or, as private state is its client's own, by another request. */
 static bool
 was_done(struct engine *engine, struct message *message, struct instance *instance)
@@ -465,8 +472,10 @@ was_done(struct engine *engine, struct message *message, struct instance *instan
 	int64_t number;
 	if (!visit->key)
 		return false;
-	if (engine->guest && lh_table_length(engine->keys) == 0)
-		(void)keys_read(engine);
+	if (!knows_keys(engine)) {
+		message_answer(engine, message, OUTCOME_FAILED);
+		return true;
+	}
 	char *text = key_text(instance, visit->key, visit->event, visit->body);
 	enum key_state state = keys_find(engine, text, &number);
 	if (state == KEY_OTHERS)

@@ -3,6 +3,8 @@
  * as the log has their rows
  */
 #include "engine_bench.h"
+#include "memory.h"
+#include "store_backend.h"
 #include "tap.h"
 
 #define TOPIC "shared:x"
@@ -169,6 +171,59 @@ test_forgotten(void)
 	bench_close(&b);
 }
 
+static enum store_status
+cannot_scan(struct store *store, store_key_fn *row, void *context)
+{
+	(void)store, (void)row, (void)context;
+	return STORE_ERROR;
+}
+
+/* An event by HTTP with a key, by a process of its own that can or cannot read the keys there are. */
+static enum message_outcome
+by_guest(struct bench *b, bool readable)
+{
+	struct bench other = {.limits = world_limits()};
+	struct commit_result result;
+	struct store_backend backend;
+	char *error = NULL;
+	struct store *store = store_open_sqlite(b->path, STORE_NORMALLY, &error);
+	backend = *store->backend;
+	if (!readable)
+		backend.scan_keys = cannot_scan;
+	store->backend = &backend;
+	other.engine = engine_open(store, &other.limits, &world_hooks, NULL, world_channels);
+	engine_lock(other.engine);
+	if (!engine_restore_guest(other.engine))
+		abort();
+	struct visit *visit = visit_marked(NULL);
+	visit->event = memory_strdup("add");
+	visit->key = memory_strdup("k");
+	visit->params = json_object_new_object();
+	visit->body = json_read("{\"id\":1}");
+	engine_visit(other.engine, visit, TOPIC, NULL);
+	engine_commit(other.engine, &result);
+	enum message_outcome outcome = result.answered->outcome;
+	commit_result_release(&result);
+	engine_unlock(other.engine);
+	engine_close(other.engine);
+	return outcome;
+}
+
+static void
+test_guest(void)
+{
+	struct bench b;
+	bench_open(&b, true);
+	int a = bench_connect(&b);
+	bench_say(&b, a, join_frame());
+	said(&b, a, "k", 1);
+	ok(by_guest(&b, true) == OUTCOME_COMMITTED, "again, by a process that only takes one request");
+	ok(by_guest(&b, false) == OUTCOME_FAILED, "which does nothing if it cannot see what was done");
+	bench_all(&b);
+	ok(count(&b) == 1, "it is done once");
+	bench_close(&b);
+}
+
 int
 main(void)
 {
@@ -180,5 +235,6 @@ main(void)
 	test_not_committed();
 	test_foreign();
 	test_forgotten();
+	test_guest();
 	return done();
 }
