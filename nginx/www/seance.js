@@ -1,8 +1,7 @@
 /*
- * seance.js - state that lives on the server; seance.d.ts tells what is here
+ * seance.js - state that lives on the server: see seance.d.ts
  *
- * Frames are Phoenix's, [joinRef, ref, topic, event, payload].  What is pushed waits for its answer; after a loss it
- * is sent again, under its key, and done once.
+ * Frames are Phoenix's, [joinRef, ref, topic, event, payload].  What was not answered is sent again under its key.
  */
 export class Refused extends Error {
 	name = "Refused";
@@ -39,8 +38,8 @@ function eventStreams(at, on, { EventSource = globalThis.EventSource, api = "../
 	const giveUp = () => setTimeout(on.closed, 1000, true);
 
 	const open = ([, joinRef, topic, , { resume, replies, ...query }], hear) => {
-		const path = `${api}/${encodeURIComponent(topic)}`;
-		const source = new EventSource(at(path, query));
+		const url = (more = "") => at(`${api}/${encodeURIComponent(topic)}${more}`, query);
+		const source = new EventSource(url());
 		const tell = (event, ...given) => queueMicrotask(() => hear[event](...given));
 		let posted = Promise.resolve();
 		let position, moved, told;
@@ -58,7 +57,7 @@ function eventStreams(at, on, { EventSource = globalThis.EventSource, api = "../
 		const post = async ([, ref, , , event]) => {
 			if (source.readyState === CLOSED) return;
 			told = [];
-			event.url ??= at(`${path}/events/${encodeURIComponent(event.type)}`, query); // its key is for this
+			event.url ??= url(`/events/${encodeURIComponent(event.type)}`); // its key is for this
 			const response = await fetch(event.url, {
 				method: "POST",
 				headers: { "Content-Type": "application/json", "Idempotency-Key": event.key },
