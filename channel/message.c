@@ -296,16 +296,18 @@ authorize(struct engine *engine, struct message *message)
 static void
 init_failed(struct engine *engine, struct run *run, enum seance_status status)
 {
-	struct seance_call *call = &run->call;
-	json_object *why = NULL;
+	struct message *message = run->message;
+	json_object_put(message->reason); /* of a run that did not count */
+	message->reason = NULL;
 	if (status == SEANCE_CRASHED) {
-		stage_failed_join(engine, run->message, "crash", json_object_new_boolean(1));
+		stage_failed_join(engine, message, "crash", json_object_new_boolean(1));
 		return;
 	}
-	why = json_object_get(call->reason);
+	json_object *why = json_object_get(run->call.reason);
 	if (!json_object_is_type(why, json_type_object))
 		why = reason_object("message", why);
-	stage_failed_join(engine, run->message, "error", why);
+	message->reason = json_object_get(why);
+	stage_failed_join(engine, message, "error", why);
 }
 
 static void

@@ -306,8 +306,6 @@ stage_failed_join(struct engine *engine, struct message *message, const char *me
 	struct staged *staged = stage(engine, message, STORE_JOIN, NULL, message->join_ref);
 	json_object *detail = join_detail(replaced);
 	json_object_object_add(detail, member, why);
-	json_object_put(message->reason); /* it may run again */
-	message->reason = json_object_get(why);
 	staged->ends = replaced;
 	staged->join = join_new(message->socket, message->topic, message->join_ref, 0, NULL);
 	stage_detail(staged, detail);

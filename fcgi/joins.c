@@ -113,8 +113,8 @@ static const char *
 status_of(const struct message *message)
 {
 	switch (message->outcome) {
-	case OUTCOME_COMMITTED: /* its init has failed */
-		return "422 Unprocessable Content";
+	case OUTCOME_COMMITTED: /* its init has refused it, or crashed */
+		return message->reason ? "422 Unprocessable Content" : "500 Internal Server Error";
 	case OUTCOME_REFUSED:
 		return "403 Forbidden";
 	case OUTCOME_UNMATCHED:

@@ -295,7 +295,7 @@ describe("private state", () => {
     for (const operationId of ["readTopic", "headTopic", "sendEvent", "leaveTopic"]) await call(operationId, 401, "draft:a", private_);
   });
 
-  it("400, 401, 403, 404, 405, 413, 414, 415, 422, 429, 503", async () => {
+  it("400, 401, 403, 404, 405, 413, 414, 415, 422, 429, 500, 503", async () => {
     await join(400, "draft:a", { payload: "[]" });
     await join(400, "%zz");
     await join(401, "draft:a", { query: "?deny=1" });
@@ -309,6 +309,7 @@ describe("private state", () => {
     await join(414, LONG);
     await join(415, "draft:a", { headers: { "content-type": "text/plain" } });
     await join(422, "bad_init_map:a");
+    await join(500, "crash:init");
     await whileFull(() => join(429, "draft:many"));
     await system.withoutProgram(() => join(503, "draft:a"));
     for (const topic of ["%ff", "%zz"]) await call("leaveTopic", 400, topic);

@@ -181,7 +181,7 @@ describe("joins that go wrong", () => {
     const died = () => system.read("program.log").match(/died: signal 11/g)?.length ?? 0;
     const before = died();
     const { status, body } = await call("POST", "draft:killer", { body: { segv: true } });
-    assert.deepEqual([status, body.status], [422, 422]);
+    assert.deepEqual([status, body.status], [500, 500]);
     assert.equal(died() - before, 2);
     assert.equal((await inc("draft:bystander", token)).body.version, 1);
   });
