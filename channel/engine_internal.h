@@ -453,6 +453,9 @@ char *show_text(const struct instance *instance);    /* owned by the caller */
 void visit_run(struct engine *engine, struct message *message);
 /* visit_answer_state - what it is answered: the state as it is now, with what is staged */
 void visit_answer_state(struct message *message, const struct instance *instance, bool reset);
+/* visit_answer_join - the same of a join; visit_answer_nothing - it failed */
+void visit_answer_join(struct message *message, const struct instance *instance);
+void visit_answer_nothing(struct visit *visit);
 /* visit_was_answered - it is done already: then the message is dealt with */
 bool visit_was_answered(struct engine *engine, struct message *message);
 enum store_status visit_write(struct engine *engine, const struct staged *staged);

@@ -295,7 +295,7 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	join_give_assigns(staged->join, call_take_assigns(call));
 	if (message->wants & JOIN_REQUESTS) {
 		socket_idle(engine, message->socket, instance->channel);
-		visit_answer_state(message, instance, false);
+		visit_answer_join(message, instance);
 	}
 }
 
@@ -306,6 +306,8 @@ stage_failed_join(struct engine *engine, struct message *message, const char *me
 	struct staged *staged = stage(engine, message, STORE_JOIN, NULL, message->join_ref);
 	json_object *detail = join_detail(replaced);
 	json_object_object_add(detail, member, why);
+	if (message->visit)
+		visit_answer_nothing(message->visit);
 	staged->ends = replaced;
 	staged->join = join_new(message->socket, message->topic, message->join_ref, 0, NULL);
 	stage_detail(staged, detail);

@@ -115,6 +115,27 @@ visit_answer_state(struct message *message, const struct instance *instance, boo
 	free(state);
 }
 
+void
+visit_answer_join(struct message *message, const struct instance *instance)
+{
+	struct visit *visit = message->visit;
+	struct buffer out = {0};
+	visit_answer_state(message, instance, false);
+	buffer_add_text(&out, VISIT_JOINED);
+	buffer_add_text(&out, message->socket->row.token);
+	buffer_add_text(&out, "\",");
+	buffer_add(&out, visit->answer + 1, strlen(visit->answer));
+	free(visit->answer);
+	visit->answer = out.at;
+}
+
+void
+visit_answer_nothing(struct visit *visit)
+{
+	free(visit->answer);
+	visit->answer = memory_strdup("null");
+}
+
 /* --- the patches since --- */
 
 static void
@@ -344,7 +365,8 @@ visit_write(struct engine *engine, const struct staged *staged)
 {
 	const struct visit *visit = staged->message ? staged->message->visit : NULL;
 	enum store_status status = STORE_OK;
-	if (!visit || (!staged->record && staged->message->kind != MESSAGE_BROADCAST))
+	bool failed = visit && staged->message->by_api && staged->join && !staged->join->instance;
+	if (!visit || failed || (!staged->record && staged->message->kind != MESSAGE_BROADCAST))
 		return STORE_OK; /* nothing was done */
 	for (int i = 0; i < VISIT_KEYS && status == STORE_OK; i++) {
 		const struct store_answer row = {

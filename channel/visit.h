@@ -21,8 +21,9 @@
 #define VISIT_MARK_MS    300000 /* nginx sends a request again for its deadline of 30 s at most */
 #define VISIT_KEY_MAX    255    /* bytes of a key that a client chooses */
 #define VISIT_KEY_MS     (24L * 3600000L)
-#define VISIT_KEYS       2  /* that an answer is kept under: what nginx sends again, the client's */
-#define WATCH_NAME_BYTES 48 /* of what engine_wait takes, with its NUL */
+#define VISIT_KEYS       2 /* that an answer is kept under: what nginx sends again, the client's */
+#define VISIT_JOINED     "{\"socket\":\"" /* begins the answer of a join */
+#define WATCH_NAME_BYTES 48               /* of what engine_wait takes, with its NUL */
 
 /* A key under which the answer is kept, so that the request is not done twice. */
 struct visit_key {
@@ -52,7 +53,8 @@ struct visit {
 	int64_t until_epoch, until_revision;
 
 	/* answered */
-	char *answer; /* owned: JSON text */
+	char *
+		answer; /* owned: JSON text; of a join: VISIT_JOINED, the socket's token, what is seen; null: it failed */
 	char position[POSITION_BYTES];
 	bool is_public;               /* everybody may see the topic */
 	bool is_fixed;                /* the same will be answered as long as the log reaches back */

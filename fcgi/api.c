@@ -127,12 +127,19 @@ client_key(const struct api_request *request, const char *key, const char *topic
 	return visit_key("key", hash, key);
 }
 
+/* What nginx sends again is not done again. */
+static void
+set_mark(struct visit *visit)
+{
+	if (*visit->name)
+		visit->keys[0] = (struct visit_key){visit_key("request", 0, visit->name), VISIT_MARK_MS};
+}
+
 static void
 set_keys(const struct api_request *request, struct visit *visit, const char *topic)
 {
-	const char *id = param(request, "REQUEST_ID"), *key = param(request, "HTTP_IDEMPOTENCY_KEY");
-	if (id && *id)
-		visit->keys[0] = (struct visit_key){visit_key("request", 0, id), VISIT_MARK_MS};
+	const char *key = param(request, "HTTP_IDEMPOTENCY_KEY");
+	set_mark(visit);
 	if (key && *key) {
 		visit->key = memory_strdup(key);
 		visit->keys[1] = (struct visit_key){client_key(request, key, topic), VISIT_KEY_MS};
@@ -262,6 +269,7 @@ read_join(const struct api_request *request, struct visit *visit, struct buffer 
 	visit->joins = visit->socket == NULL;
 	if (!visit->joins)
 		return refuse(request, out, "409 Conflict", "it is joined already, as the token says"), false;
+	set_mark(visit);
 	if (request->len > 0)
 		return read_body(request, visit, out);
 	visit->body = json_object_new_object();
@@ -423,17 +431,23 @@ api_stream(const struct api_request *request, const char *token, struct buffer *
 	buffer_add_text(out, "\r\n\r\n");
 }
 
-void
-api_joined(const struct api_request *request, const struct visit *visit, const char *socket,
-           struct buffer *out)
+bool
+api_joined(const struct api_request *request, const struct visit *visit, struct buffer *out)
 {
+	const size_t head = strlen(VISIT_JOINED);
+	if (strncmp(visit->answer, VISIT_JOINED, head) != 0)
+		return false;
+	char *socket = memory_strdup(visit->answer + head);
+	size_t len = strcspn(socket, "\"");
+	socket[len] = '\0';
 	char *token = token_sign(request->key, TOKEN_KIND, socket, time(NULL) + TOKEN_S);
 	add_status(request, out, "201 Created", "application/json");
 	buffer_add_text(out, "Cache-Control: no-store\r\n\r\n{\"token\":\"");
 	buffer_add_text(out, token);
-	buffer_add_text(out, "\",");
-	buffer_add_text(out, visit->answer + 1);
+	buffer_add_text(out, visit->answer + head + len);
 	free(token);
+	free(socket);
+	return true;
 }
 
 static bool

@@ -50,9 +50,8 @@ void api_not_allowed(const struct api_request *request, const char *allow, struc
 /* api_stream - appends the answer that has nginx hold the stream of a socket */
 void api_stream(const struct api_request *request, const char *token, struct buffer *out);
 
-/* api_joined - appends the answer to a request that has joined private state; socket: the one made for it */
-void api_joined(const struct api_request *request, const struct visit *visit, const char *socket,
-                struct buffer *out);
+/* api_joined - appends the answer to a request that has joined private state; false: it has not */
+bool api_joined(const struct api_request *request, const struct visit *visit, struct buffer *out);
 
 /* api_answer - appends headers and body of what came of it */
 void api_answer(const struct api_request *request, const struct message *message, struct buffer *out);

@@ -60,7 +60,7 @@ join(struct server *server, const struct joining *joining)
 	message->payload =
 		json_object_get(joining->visit->joins ? joining->visit->body : joining->visit->params);
 	message->request = joining->visiting;
-	message->visit = visit_marked(NULL);
+	message->visit = visit_marked(joining->visit->keys[0].text);
 	message->visit->name = memory_strdup(joining->visit->name);
 	message->has_since = joining->visit->has_since;
 	message->since_epoch = joining->visit->since_epoch;
@@ -130,10 +130,12 @@ join_outcome(struct server *server, struct answer *answer, const struct message 
 	struct visiting *visiting = message->request;
 	answer->request = visiting->request;
 	answer->plain = true;
-	bool joined = message->outcome == OUTCOME_COMMITTED && message->socket->join_count > 0 &&
-	              alive(visiting); /* else nobody will come with its token */
-	if (joined && message->wants & JOIN_REQUESTS) {
-		api_joined(&visiting->api, message->visit, message->socket->row.token, &answer->body);
+	bool done = message->outcome == OUTCOME_COMMITTED;
+	bool joined = done && message->socket->join_count > 0;
+	if (done && message->wants & JOIN_REQUESTS &&
+	    api_joined(&visiting->api, message->visit, &answer->body)) {
+		if (!joined) /* the same request had been done before, with another socket */
+			engine_closed(server->engine, message->socket);
 	} else if (joined) {
 		api_stream(&visiting->api, message->socket->row.token, &answer->body);
 	} else {

@@ -186,20 +186,6 @@ describe("joins that go wrong", () => {
     assert.equal((await inc("draft:bystander", token)).body.version, 1);
   });
 
-  it("given up while init runs: nothing is left of it", async () => {
-    const database = (sql) => execFileSync("sqlite3", ["-readonly", join(system.dir, "seance.db"), sql], { encoding: "utf8" }).trim();
-    const sockets = () => Number(database("select max(id) from sockets"));
-    const joins = () => Number(database("select max(number) from log where kind = 2"));
-    const [socketsBefore, joinsBefore] = [sockets(), joins()];
-    const stop = new AbortController();
-    const slow = fetch(`${system.url}/channels/draft:given%20up`, { method: "POST", headers: { "content-type": "application/json" }, body: '{"ms":700}', signal: stop.signal });
-    await until(() => sockets() > socketsBefore, "its socket: init runs next");
-    stop.abort();
-    await assert.rejects(slow);
-    await until(() => joins() > joinsBefore, "its join");
-    await until(() => database("select count(*) from joins where topic = 'draft:given up' and ended is null") === "0", "its end", 10000);
-  });
-
   it("killed while init runs: joined all the same", async () => {
     const slow = call("POST", "draft:interrupted", { body: { ms: 600 } });
     await call("GET", "board:x"); // the join was sent before
@@ -208,6 +194,22 @@ describe("joins that go wrong", () => {
     assert.equal(status, 201);
     assert.equal((await inc("draft:interrupted", body.token)).body.version, 1);
   });
+});
+
+it("joins while the program is killed: each request has one state, and no more are there", async () => {
+  const database = (sql) => execFileSync("sqlite3", ["-readonly", join(system.dir, "seance.db"), sql], { encoding: "utf8" }).trim();
+  const tokens = new Set();
+  let left = 300;
+  const joining = Array.from({ length: 12 }, async () => {
+    while (left-- > 0) tokens.add((await joined("draft:killed")).token);
+  });
+  for (const some of [60, 120, 180, 240]) {
+    await until(() => tokens.size >= some, "some joins", 20000, 1);
+    await system.killWorker();
+  }
+  await within(Promise.all(joining), "all joins", 30000);
+  assert.equal(tokens.size, 300);
+  assert.equal(database("select count(*) from joins where topic = 'draft:killed' and ended is null"), "300");
 });
 
 describe("keys of private state", () => {

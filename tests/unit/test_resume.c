@@ -669,6 +669,99 @@ test_posts_and_take(bool fails)
 	bench_close(&b);
 }
 
+/* --- a join by HTTP --- */
+
+static struct socket *
+http_socket(struct bench *b)
+{
+	struct engine_client client = {.address = "127.0.0.1"};
+	struct socket *socket = NULL;
+	if (engine_connect(b->engine, &client, &socket) != CONNECT_OK)
+		abort();
+	bench_commit(b);
+	return socket;
+}
+
+/* As fcgi/joins.c makes it: with a socket of its own, and nginx's mark of the request; staged. */
+static void
+post_a_join(struct bench *b, struct socket *socket, const char *mark, const char *payload)
+{
+	void *old = NULL;
+	struct message *message = message_new(socket);
+	engine_release(socket);
+	message->kind = MESSAGE_JOIN;
+	message->by_api = true;
+	message->number = 1;
+	message->topic = memory_strdup("bare:x");
+	message->ref = memory_strdup("null");
+	message->join_ref = memory_strdup("null");
+	message->payload = json_read(payload);
+	message->wants = JOIN_REQUESTS;
+	message->visit = visit_marked(mark);
+	message->visit->name = memory_strdup(mark);
+	ok(engine_submit(b->engine, message, 0, NULL, &old) == SUBMIT_TAKEN, "  (taken)");
+}
+
+static void
+post_two_joins(struct bench *b, const char *mark, const char *payload)
+{
+	struct socket *first = http_socket(b), *second = http_socket(b);
+	post_a_join(b, first, mark, payload);
+	post_a_join(b, second, mark, payload);
+}
+
+/* What the joins of a turn are answered, one after the other; owned by the caller. */
+static char *
+join_answers(struct bench *b)
+{
+	struct commit_result result;
+	struct buffer out = {0};
+	engine_commit(b->engine, &result);
+	for (struct message *m = result.answered; m; m = m->next) {
+		buffer_add_text(&out, m->outcome == OUTCOME_COMMITTED ? m->visit->answer : "-");
+		if (m->socket->join_count == 0)
+			engine_closed(b->engine, m->socket);
+	}
+	commit_result_release(&result);
+	return out.at ? (buffer_add(&out, "", 1), out.at) : memory_strdup("");
+}
+
+static void
+test_join_sent_again(void)
+{
+	struct bench b;
+	begin(&b, true);
+	post_a_join(&b, http_socket(&b), "one", "{}");
+	char *first = join_answers(&b);
+	ok(strncmp(first, VISIT_JOINED, strlen(VISIT_JOINED)) == 0, "joined by HTTP");
+	bench_restart(&b, true);
+	post_a_join(&b, http_socket(&b), "one", "{}");
+	char *again = join_answers(&b);
+	ok(strcmp(first, again) == 0, "sent again after a kill: the same socket, the same state");
+	house(&b, 0);
+	ok(is_stored(&b, 1, 1, 1), "nothing is there twice");
+	post_two_joins(&b, "two", "{}");
+	char *both = join_answers(&b);
+	size_t half = strlen(both) / 2;
+	ok(half > 0 && strncmp(both, both + half, half) == 0, "twice in one turn: the same");
+	house(&b, 0);
+	b.engine->retry_ms = 0;
+	house(&b, 0);
+	ok(is_stored(&b, 2, 2, 2), "and one more state");
+	post_two_joins(&b, "three", "{\"init\":\"crash\"}");
+	char *failed = join_answers(&b);
+	ok(strcmp(failed, "nullnull") == 0, "one that fails fails the second time, too");
+	house(&b, 0);
+	b.engine->retry_ms = 0;
+	house(&b, 0);
+	ok(is_stored(&b, 2, 2, 2), "and leaves nothing");
+	free(first);
+	free(again);
+	free(both);
+	free(failed);
+	bench_close(&b);
+}
+
 /* --- what is not to be seen --- */
 
 static json_object *
@@ -893,6 +986,7 @@ main(void)
 		test_posts_meanwhile(turns);
 	test_posts_and_take(false);
 	test_posts_and_take(true);
+	test_join_sent_again();
 	test_migrated_face(false);
 	test_migrated_face(true);
 	test_log(false);
