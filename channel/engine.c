@@ -373,7 +373,7 @@ engine_connect(struct engine *engine, const struct engine_client *client, struct
 	}
 	call_release(&call);
 	if (status != SEANCE_OK)
-		return CONNECT_REFUSED;
+		return status == SEANCE_CRASHED ? CONNECT_CRASHED : CONNECT_REFUSED;
 	return within ? CONNECT_OK : CONNECT_LIMIT;
 }
 

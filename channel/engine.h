@@ -134,7 +134,7 @@ enum message_outcome {
 	OUTCOME_LEFT,      /* leave of a topic that was not joined */
 	OUTCOME_FAILED,    /* the store could not commit it */
 	OUTCOME_GONE,      /* its socket has ended */
-	OUTCOME_CRASHED,   /* of a visit: a callback crashed */
+	OUTCOME_CRASHED,   /* by the HTTP API: a callback crashed */
 	OUTCOME_DENIED,    /* of a visit: connect has refused it */
 	OUTCOME_FORBIDDEN, /* of a visit: authorize has refused it */
 	OUTCOME_CHANGED,   /* of a visit: the state is another than it wants to change */
@@ -283,14 +283,14 @@ struct engine_client {
 	void *header_context;
 };
 
-enum engine_connect { CONNECT_OK, CONNECT_REFUSED, CONNECT_LIMIT };
+enum engine_connect { CONNECT_OK, CONNECT_REFUSED, CONNECT_CRASHED, CONNECT_LIMIT };
 
 /*
  * engine_connect - runs the connect callback and stages a new socket
  *
  * socket    Set when CONNECT_OK; it can be used once the next commit has succeeded: engine_stored.
  *           Owned by the caller: engine_release.
- * Returns   CONNECT_REFUSED when the callback has refused it, or crashed; CONNECT_LIMIT when there are too many.
+ * Returns   CONNECT_REFUSED, CONNECT_CRASHED: what the callback did; CONNECT_LIMIT: there are too many.
  */
 enum engine_connect engine_connect(struct engine *engine, const struct engine_client *client,
                                    struct socket **socket);

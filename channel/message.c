@@ -286,6 +286,8 @@ authorize(struct engine *engine, struct message *message)
 		message_answer(engine, message, OUTCOME_GONE);
 	else if (status == SEANCE_REFUSED)
 		join_refused(engine, message, refusal_of(&run.call, "reason"));
+	else if (status == SEANCE_CRASHED && message->by_api)
+		message_answer(engine, message, OUTCOME_CRASHED);
 	else if (status == SEANCE_CRASHED)
 		join_refused(engine, message, reason_object("reason", json_object_new_string("join crashed")));
 	call_release(&run.call);

@@ -6,6 +6,8 @@
 #include "resume.h"
 #include "server.h"
 
+#define CRASHED "500 Internal Server Error"
+
 /* Such a request before its socket is stored. */
 struct joining {
 	struct arrival arrival;
@@ -88,6 +90,14 @@ joining_stored(struct server *server, struct arrival *arrival, struct answer **a
 	joining_free(joining);
 }
 
+static const char *
+status_of_connect(enum engine_connect outcome)
+{
+	if (outcome == CONNECT_LIMIT)
+		return "429 Too Many Requests";
+	return outcome == CONNECT_CRASHED ? CRASHED : "401 Unauthorized";
+}
+
 void
 join_begin(struct server *server, struct visiting *visiting, struct visit *visit, const char *topic)
 {
@@ -105,7 +115,7 @@ join_begin(struct server *server, struct visiting *visiting, struct visit *visit
 	enum engine_connect outcome = arrival_begin(server, &joining->arrival, &client);
 	if (outcome == CONNECT_OK)
 		return;
-	refuse_now(visiting, outcome == CONNECT_LIMIT ? "429 Too Many Requests" : "401 Unauthorized");
+	refuse_now(visiting, status_of_connect(outcome));
 	joining_free(joining);
 }
 
@@ -114,7 +124,9 @@ status_of(const struct message *message)
 {
 	switch (message->outcome) {
 	case OUTCOME_COMMITTED: /* its init has refused it, or crashed */
-		return message->reason ? "422 Unprocessable Content" : "500 Internal Server Error";
+		return message->reason ? "422 Unprocessable Content" : CRASHED;
+	case OUTCOME_CRASHED:
+		return CRASHED;
 	case OUTCOME_REFUSED:
 		return "403 Forbidden";
 	case OUTCOME_UNMATCHED:

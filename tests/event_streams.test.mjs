@@ -106,7 +106,7 @@ describe("a stream", () => {
   });
 
   it("refused: by authorize 403, by connect 401, by init 422, nobody's and private topics 404, bad since 400; a crash 500", async () => {
-    for (const [status, topic, query] of [[403, "guarded:s", ""], [200, "guarded:s", "?token=good"], [401, "board:s", "?deny=1"], [404, "nobody:s", ""], [404, "counter:s", ""], [400, "board:s", "?since=x"], [422, "full:refused", ""], [500, "full:crash", ""]]) {
+    for (const [status, topic, query] of [[403, "guarded:s", ""], [200, "guarded:s", "?token=good"], [401, "board:s", "?deny=1"], [404, "nobody:s", ""], [404, "counter:s", ""], [400, "board:s", "?since=x"], [422, "full:refused", ""], [500, "full:crash", ""], [500, "board:s", "?deny=crash"]]) {
       const reader = await Reader.open(topic, query);
       assert.equal(reader.status, status, topic + query);
       if (status !== 200) assert.equal((await reader.response.json()).status, status);

@@ -172,7 +172,7 @@ describe("callbacks that kill or never return", () => {
       POST: async () => (await fetch(`${system.url}/channels/draft:post?deny=segv`, { method: "POST" })).status,
       event: async () => (await fetch(`${system.url}/channels/board:event/events/inc?deny=segv`, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" })).status,
     };
-    const refused = { WebSocket: 403, "long-poll": 403, stream: 401, POST: 401, event: 500 };
+    const refused = { WebSocket: 403, "long-poll": 403, stream: 500, POST: 500, event: 500 };
     for (const [way, come] of Object.entries(ways)) {
       const before = died();
       assert.equal(await within(come(), way, 30000), refused[way], way);

@@ -192,6 +192,7 @@ for (const operationId of ["readTopic", "headTopic"])
       await read(414, LONG);
       await read(422, "full:refused");
       await read(500, "full:crash");
+      await read(500, "board:a", { query: "?deny=crash" });
     });
 
     it("503", () => system.withoutProgram(() => read(503, "board:a")));
@@ -309,7 +310,8 @@ describe("private state", () => {
     await join(414, LONG);
     await join(415, "draft:a", { headers: { "content-type": "text/plain" } });
     await join(422, "bad_init_map:a");
-    await join(500, "crash:init");
+    for (const topic of ["crash:join", "crash:init"]) await join(500, topic);
+    await join(500, "draft:a", { query: "?deny=crash" });
     await whileFull(() => join(429, "draft:many"));
     await system.withoutProgram(() => join(503, "draft:a"));
     for (const topic of ["%ff", "%zz"]) await call("leaveTopic", 400, topic);

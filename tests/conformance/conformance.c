@@ -813,6 +813,8 @@ on_connect(struct seance_call *call, json_object *params)
 
 	if (strcmp(deny, "segv") == 0)
 		segv();
+	if (strcmp(deny, "crash") == 0)
+		return seance_crash(call, "crash in connect");
 	if (strcmp(deny, "reason") == 0)
 		return seance_refuse(call, "why");
 	if (strcmp(deny, "1") == 0)
