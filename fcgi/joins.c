@@ -82,9 +82,9 @@ joining_stored(struct server *server, struct arrival *arrival, struct answer **a
 	if (engine_stored(arrival->socket)) {
 		join(server, joining);
 	} else {
-		refuse(joining->visiting, "503 Service Unavailable",
-		       &answer_new(answers, joining->visiting->request)->body);
-		(*answers)->plain = true;
+		struct answer *answer = answer_new(answers, joining->visiting->request);
+		answer->plain = true;
+		refuse(joining->visiting, "503 Service Unavailable", &answer->body);
 		free(joining->visiting);
 	}
 	joining_free(joining);
