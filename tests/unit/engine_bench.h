@@ -354,6 +354,21 @@ bench_say(struct bench *b, int i, const char *frame)
 	bench_all(b);
 }
 
+/* A client's next message, with a reference of its own, is staged; what follows a join has the join's as well. */
+static void
+bench_push(struct bench *b, int i, const char *topic, const char *event, const char *payload)
+{
+	static int ref = 10;
+	const char *join_ref = client_find(&b->g[i].client, topic)->join_ref;
+	char frame[1500], own[16];
+	snprintf(own, sizeof(own), "\"%d\"", ref);
+	snprintf(frame, sizeof(frame), "[%s,\"%d\",\"%s\",\"%s\",%s]",
+	         strcmp(event, "phx_join") == 0 ? own : join_ref, ref, topic, event, payload);
+	ref++;
+	bench_send(b, i, frame);
+	bench_arrive(b, i);
+}
+
 /* What house-keeping waits for is due now. */
 static void
 bench_time_passes(struct bench *b)

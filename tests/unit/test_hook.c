@@ -1,29 +1,9 @@
 /* test_hook - what joins and their ends lead to: join, terminate, expiry, migration, presence */
 #include "clock.h"
 #include "engine_bench.h"
+#include "told.h"
 
-static char told[2000]; /* what the hooks were told, in order */
-static bool crashing;   /* terminate does */
-
-static void
-note(const char *format, ...)
-{
-	size_t len = strlen(told);
-	va_list args;
-	va_start(args, format);
-	vsnprintf(told + len, sizeof(told) - len, format, args);
-	va_end(args);
-}
-
-static bool
-was_told(const char *wanted)
-{
-	bool same = strcmp(told, wanted) == 0;
-	if (!same)
-		printf("# told \"%s\"\n", told);
-	told[0] = '\0';
-	return same;
-}
+static bool crashing; /* terminate does */
 
 static const char *
 who(struct seance_call *call)
@@ -140,22 +120,11 @@ static const struct seance_channel hook_room = {
 static const struct seance_channel *const hook_channels[] = {&hook_shared, &hook_private, &hook_listen,
                                                              &hook_room, NULL};
 
-/* Each join has a reference of its own, which what follows on the topic has, too. */
 static void
 say(struct bench *b, int i, const char *topic, const char *event, const char *payload)
 {
-	static int ref = 10;
-	char frame[800];
-	bool joins = strcmp(event, "phx_join") == 0;
-	const char *join_ref = client_find(&b->g[i].client, topic)->join_ref;
-	if (joins)
-		snprintf(frame, sizeof(frame), "[\"%d\",\"%d\",\"%s\",\"%s\",%s]", ref, ref, topic, event,
-		         payload);
-	else
-		snprintf(frame, sizeof(frame), "[%s,\"%d\",\"%s\",\"%s\",%s]", join_ref, ref, topic, event,
-		         payload);
-	ref++;
-	bench_say(b, i, frame);
+	bench_push(b, i, topic, event, payload);
+	bench_all(b);
 	bench_settle(b);
 }
 

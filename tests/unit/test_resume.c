@@ -4,29 +4,8 @@
  */
 #include "clock.h"
 #include "engine_bench.h"
+#include "told.h"
 #include "visit.h"
-
-static char told[2000]; /* what terminate and handle_message were told, in order */
-
-static void
-note(const char *format, ...)
-{
-	size_t len = strlen(told);
-	va_list args;
-	va_start(args, format);
-	vsnprintf(told + len, sizeof(told) - len, format, args);
-	va_end(args);
-}
-
-static bool
-was_told(const char *wanted)
-{
-	bool same = strcmp(told, wanted) == 0;
-	if (!same)
-		printf("# told \"%s\"\n", told);
-	told[0] = '\0';
-	return same;
-}
 
 /* --- channels: mine:* may be resumed, brief:* may not --- */
 
@@ -123,32 +102,9 @@ begin(struct bench *b, bool file)
 }
 
 static void
-frame_of(struct bench *b, int i, const char *topic, const char *event, const char *payload,
-         char frame[1500])
-{
-	static int ref = 10;
-	const char *join_ref = client_find(&b->g[i].client, topic)->join_ref;
-	char own[16];
-	snprintf(own, sizeof(own), "\"%d\"", ref);
-	snprintf(frame, 1500, "[%s,\"%d\",\"%s\",\"%s\",%s]",
-	         strcmp(event, "phx_join") == 0 ? own : join_ref, ref, topic, event, payload);
-	ref++;
-}
-
-/* It is with the program, and staged. */
-static void
-stage_frame(struct bench *b, int i, const char *topic, const char *event, const char *payload)
-{
-	char frame[1500];
-	frame_of(b, i, topic, event, payload, frame);
-	bench_send(b, i, frame);
-	bench_arrive(b, i);
-}
-
-static void
 say(struct bench *b, int i, const char *topic, const char *event, const char *payload)
 {
-	stage_frame(b, i, topic, event, payload);
+	bench_push(b, i, topic, event, payload);
 	bench_all(b);
 	bench_settle(b);
 }
@@ -206,7 +162,7 @@ stage_resume(struct bench *b, int i, int from, const char *topic)
 {
 	char payload[600];
 	snprintf(payload, sizeof(payload), "{\"resume\":{\"at\":\"%s\"}}", token_of(b, from, topic));
-	stage_frame(b, i, topic, "phx_join", payload);
+	bench_push(b, i, topic, "phx_join", payload);
 }
 
 static int
@@ -419,7 +375,7 @@ lost_during(const char *other, const char *event, const char *payload, bool runn
 	if (strcmp(event, "phx_join") != 0)
 		say(&b, a, other, "phx_join", "{}");
 	goes = running ? a : -1;
-	stage_frame(&b, a, other, event, payload);
+	bench_push(&b, a, other, event, payload);
 	if (running)
 		ok(goes < 0, "  (it has gone)");
 	else
@@ -456,20 +412,20 @@ test_lost_during_its_own(void)
 	begin(&b, true);
 	int a = join(&b, "mine:x");
 	goes = a;
-	stage_frame(&b, a, "mine:x", "seance:event:add", "{\"id\":1,\"goes\":1}");
+	bench_push(&b, a, "mine:x", "seance:event:add", "{\"id\":1,\"goes\":1}");
 	client_ended(client_find(&b.g[a].client, "mine:x"));
 	bench_all(&b);
 	bench_settle(&b);
 	int c = resume(&b, a, "mine:x");
 	ok(has(&b, c, "mine:x", 1), "lost while its own event runs: the event is there");
-	stage_frame(&b, c, "mine:x", "phx_leave", "{}");
+	bench_push(&b, c, "mine:x", "phx_leave", "{}");
 	lose(&b, c);
 	bench_all(&b);
 	bench_settle(&b);
 	house(&b, 0);
 	ok(was_told("-left:1") && is_stored(&b, 0, 0, 0), "lost after it has left: it has left");
 	int d = join(&b, "mine:x");
-	stage_frame(&b, d, "mine:x", "seance:event:crash", "{\"id\":1}");
+	bench_push(&b, d, "mine:x", "seance:event:crash", "{\"id\":1}");
 	lose(&b, d);
 	bench_all(&b);
 	bench_settle(&b);
@@ -493,7 +449,7 @@ take(const char *topic, int nth, enum store_status status)
 	int c = connect_after(&b, a, topic);
 	stage_resume(&b, c, a, topic);
 	char payload[32] = "{\"id\":5}";
-	stage_frame(&b, other, topic, "seance:event:add", payload);
+	bench_push(&b, other, topic, "seance:event:add", payload);
 	store_fail_at(b.faulty, nth, status);
 	bench_all(&b);
 	store_fail_at(b.faulty, 0, STORE_OK);
@@ -548,7 +504,7 @@ test_take_and_end(const char *topic, bool end_first, const char *how)
 				socket_end(b.engine, s);
 		}
 	} else {
-		stage_frame(&b, a, topic, how, "{\"id\":7}");
+		bench_push(&b, a, topic, how, "{\"id\":7}");
 	}
 	if (end_first)
 		stage_resume(&b, c, a, topic);
@@ -624,7 +580,7 @@ test_posts_meanwhile(int turns)
 	struct bench b;
 	begin(&b, true);
 	int a = join(&b, "mine:listens");
-	stage_frame(&b, a, "mine:listens", "seance:event:later", "{}");
+	bench_push(&b, a, "mine:listens", "seance:event:later", "{}");
 	bench_all(&b);
 	lose(&b, a);
 	give_posts(&b, turns);
