@@ -349,9 +349,9 @@ struct staged *stage_rowless(struct engine *engine, struct message *message, str
 /* stage_event - join is the one that it came from, or that the private instance belongs to; or NULL */
 struct staged *stage_event(struct engine *engine, struct message *message, struct instance *instance,
                            struct join *join, struct seance_call *call);
-/* stage_join - left: the join of the private instance whose place it takes; NULL: none */
+/* stage_join - taken: the join of the private instance whose place it takes; NULL: none */
 void stage_join(struct engine *engine, struct message *message, struct instance *instance,
-                const struct join *left, struct seance_call *call);
+                const struct join *taken, struct seance_call *call);
 /* stage_failed_join - a join that failed in init: it is answered ok, told why, and has ended; why is taken */
 void stage_failed_join(struct engine *engine, struct message *message, const char *member,
                        json_object *why);

@@ -344,10 +344,10 @@ init_run(struct engine *engine, struct message *message, struct instance *instan
 
 /* What it begins with; where it goes on with another's place, over what that had.  Owned by the caller. */
 static json_object *
-joined_assigns(const struct message *message, const struct join *left)
+joined_assigns(const struct message *message, const struct join *taken)
 {
-	json_object *assigns = json_copy(left ? left->next_assigns : first_assigns(message));
-	json_object *over = left ? first_assigns(message) : NULL;
+	json_object *assigns = json_copy(taken ? taken->next_assigns : first_assigns(message));
+	json_object *over = taken ? first_assigns(message) : NULL;
 	if (!assigns)
 		return json_copy(over);
 	if (over) {
@@ -361,7 +361,7 @@ joined_assigns(const struct message *message, const struct join *left)
 static void
 join_living(struct engine *engine, struct message *message, struct instance *instance)
 {
-	const struct join *left = instance->row.shared ? NULL : join_resumable(instance);
+	const struct join *taken = instance->row.shared ? NULL : join_resumable(instance);
 	enum ready ready = instance_ready(engine, instance, message);
 	if (ready == INSTANCE_UNREADABLE)
 		message_answer(engine, message, OUTCOME_FAILED);
@@ -369,9 +369,9 @@ join_living(struct engine *engine, struct message *message, struct instance *ins
 		return;
 	struct seance_call call = {
 		.channel = instance->channel,
-		.assigns = joined_assigns(message, left),
+		.assigns = joined_assigns(message, taken),
 	};
-	stage_join(engine, message, instance, left, &call);
+	stage_join(engine, message, instance, taken, &call);
 	call_release(&call);
 }
 
@@ -380,22 +380,25 @@ join_living(struct engine *engine, struct message *message, struct instance *ins
  * history, after a backup was put back, its number may be somebody else's.
  */
 static struct instance *
-left_instance(struct engine *engine, const struct message *message)
+resumed_instance(struct engine *engine, const struct message *message)
 {
 	struct instance *instance =
 		message->since_instance ? instance_by_id(engine, message->since_instance) : NULL;
-	if (!instance || instance->dead || instance->row.shared || instance->channel != message->channel ||
-	    !message->has_since || message->since_epoch != instance->row.epoch ||
-	    strcmp(instance->row.topic, message->topic) != 0)
+	if (!instance)
 		return NULL;
-	return join_resumable(instance) ? instance : NULL;
+	if (!instance->dead && !instance->row.shared && instance->channel == message->channel &&
+	    message->has_since && message->since_epoch == instance->row.epoch &&
+	    strcmp(instance->row.topic, message->topic) == 0 && join_resumable(instance))
+		return instance;
+	instance_forget(engine, instance); /* it may be in memory since it was looked for */
+	return NULL;
 }
 
 static struct instance *
 private_instance(struct engine *engine, const struct message *message)
 {
-	struct instance *left = left_instance(engine, message);
-	return left ? left : instance_new(message->channel, message->topic);
+	struct instance *resumed = resumed_instance(engine, message);
+	return resumed ? resumed : instance_new(message->channel, message->topic);
 }
 
 static void

@@ -274,15 +274,15 @@ add_missed(struct engine *engine, const struct message *message, const struct in
 
 void
 stage_join(struct engine *engine, struct message *message, struct instance *instance,
-           const struct join *left, struct seance_call *call)
+           const struct join *taken, struct seance_call *call)
 {
 	struct join *replaced = socket_join(message->socket, message->topic);
 	json_object *detail = join_detail(replaced);
 	bool resumes = add_missed(engine, message, instance, detail);
 	struct staged *staged = stage(engine, message, STORE_JOIN, instance, message->join_ref);
-	staged->ends = replaced == left ? NULL : replaced;
-	staged->takes = left ? left->number : 0;
-	instance->settling = left != NULL;
+	staged->ends = replaced == taken ? NULL : replaced;
+	staged->takes = taken ? taken->number : 0;
+	instance->settling = taken != NULL;
 	staged->join = join_new(message->socket, message->topic, message->join_ref,
 	                        message->wants | (instance->row.shared ? 0 : JOIN_OWNS), instance);
 	if (!resumes)
