@@ -349,11 +349,16 @@ visit_was_answered(struct engine *engine, struct message *message)
 	const struct visit *visit = message->visit;
 	struct found_answer found = {.message = message};
 	for (int i = 0; i < VISIT_KEYS; i++) {
+		const char *key = visit->keys[i].text;
 		found.marked = i == 0;
-		if (!visit->keys[i].text ||
-		    store_answer_get(engine->store, visit->keys[i].text, found_row, &found) != STORE_OK)
+		enum store_status status =
+			key ? store_answer_get(engine->store, key, found_row, &found) : STORE_NONE;
+		if (status == STORE_NONE)
 			continue;
-		message_answer(engine, message, found.other ? OUTCOME_MISUSED : OUTCOME_COMMITTED);
+		message_answer(engine, message,
+		               status != STORE_OK ? OUTCOME_FAILED
+		               : found.other      ? OUTCOME_MISUSED
+		                                  : OUTCOME_COMMITTED);
 		return true;
 	}
 	return false;

@@ -178,9 +178,19 @@ cannot_scan(struct store *store, store_key_fn *row, void *context)
 	return STORE_ERROR;
 }
 
-/* An event by HTTP with a key, by a process of its own that can or cannot read the keys there are. */
+static enum store_status
+cannot_get(struct store *store, const char *key, store_answer_fn *row, void *context)
+{
+	(void)store, (void)key, (void)row, (void)context;
+	return STORE_ERROR;
+}
+
+/*
+ * An event by HTTP with nginx's mark, or with a client's key, by a process of its own that can or cannot read those
+ * that there are.
+ */
 static enum message_outcome
-by_guest(struct bench *b, bool readable)
+by_guest(struct bench *b, const char *mark, const char *key, bool readable)
 {
 	struct bench other = {.limits = world_limits()};
 	struct commit_result result;
@@ -188,16 +198,18 @@ by_guest(struct bench *b, bool readable)
 	char *error = NULL;
 	struct store *store = store_open_sqlite(b->path, STORE_NORMALLY, &error);
 	backend = *store->backend;
-	if (!readable)
+	if (!readable) {
 		backend.scan_keys = cannot_scan;
+		backend.answer_get = cannot_get;
+	}
 	store->backend = &backend;
 	other.engine = engine_open(store, &other.limits, &world_hooks, NULL, world_channels);
 	engine_lock(other.engine);
 	if (!engine_restore_guest(other.engine))
 		abort();
-	struct visit *visit = visit_marked(NULL);
+	struct visit *visit = visit_marked(mark);
 	visit->event = memory_strdup("add");
-	visit->key = memory_strdup("k");
+	visit->key = key ? memory_strdup(key) : NULL;
 	visit->params = json_object_new_object();
 	visit->body = json_read("{\"id\":1}");
 	engine_visit(other.engine, visit, TOPIC, NULL);
@@ -217,10 +229,17 @@ test_guest(void)
 	int a = bench_connect(&b);
 	bench_say(&b, a, join_frame());
 	said(&b, a, "k", 1);
-	ok(by_guest(&b, true) == OUTCOME_COMMITTED, "again, by a process that only takes one request");
-	ok(by_guest(&b, false) == OUTCOME_FAILED, "which does nothing if it cannot see what was done");
+	ok(by_guest(&b, NULL, "k", true) == OUTCOME_COMMITTED,
+	   "again, by a process that only takes one request");
+	ok(by_guest(&b, NULL, "k", false) == OUTCOME_FAILED,
+	   "which does nothing if it cannot see what was done");
 	bench_all(&b);
 	ok(count(&b) == 1, "it is done once");
+	for (int i = 0; i < 2; i++)
+		ok(by_guest(&b, "m", NULL, true) == OUTCOME_COMMITTED, "a request that nginx sends again");
+	ok(by_guest(&b, "m", NULL, false) == OUTCOME_FAILED, "the same");
+	bench_all(&b);
+	ok(count(&b) == 2, "it is done once");
 	bench_close(&b);
 }
 
