@@ -288,12 +288,12 @@ within_limits(struct engine *engine, const struct engine_client *client)
 
 /* The one that nobody is on, of this address if any, that would end first; NULL: it is in use, or there is none. */
 static struct socket *
-first_idle(const struct engine *engine, const char *address)
+first_idle(struct engine *engine, const char *address)
 {
 	struct socket *first = NULL;
 	for (struct socket *s = engine->sockets; s; s = s->next)
 		if (s->until_ms && s->users == 1 && (!first || s->until_ms < first->until_ms) &&
-		    (!address || strcmp(s->row.address, address) == 0))
+		    (!address || strcmp(s->row.address, address) == 0) && !watch_waits_for_socket(engine, s))
 			first = s;
 	return first;
 }

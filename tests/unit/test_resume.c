@@ -718,6 +718,37 @@ test_join_sent_again(void)
 	bench_close(&b);
 }
 
+/* Who waits is there, however long ago its request came. */
+static void
+test_waiting_join_keeps_its_place(void)
+{
+	struct bench b;
+	char name[WATCH_NAME_BYTES];
+	begin(&b, true);
+	b.engine->limits.sockets = 1;
+	struct socket *waits = http_socket(&b);
+	post_a_join(&b, waits, "one", "{}");
+	free(join_answers(&b));
+	const struct instance *instance = waits->joins->instance;
+	watch_name(name, instance);
+	engine_wait(b.engine, name, 0, &b.link, 77);
+	waits->until_ms -= 1000;
+	post_a_join(&b, http_socket(&b), "two", "{}");
+	free(join_answers(&b));
+	ok(lost_sockets(&b) == 2, "  (two clients by HTTP)");
+	engine_release(http_socket(&b));
+	ok(lost_sockets(&b) == 1 && b.engine->sockets->next == waits,
+	   "the one that waits stays, the other makes room");
+	house(&b, 3600000);
+	ok(lost_sockets(&b) == 1, "however long it waits");
+	ok(engine_unwait(b.engine, &b.link, 77), "  (it waits no longer)");
+	house(&b, 59000);
+	ok(lost_sockets(&b) == 1, "then its time begins");
+	house(&b, 2000);
+	ok(lost_sockets(&b) == 0 && is_stored(&b, 0, 0, 0), "and it goes");
+	bench_close(&b);
+}
+
 /* --- what is not to be seen --- */
 
 static json_object *
@@ -943,6 +974,7 @@ main(void)
 	test_posts_and_take(false);
 	test_posts_and_take(true);
 	test_join_sent_again();
+	test_waiting_join_keeps_its_place();
 	test_migrated_face(false);
 	test_migrated_face(true);
 	test_log(false);
