@@ -105,7 +105,7 @@ struct socket {
 enum join_wants {
 	JOIN_RESUMES = 1, /* to be told where it stands, so that it can come back there */
 	JOIN_REPLIES = 2, /* an answer to each of its events that succeeds */
-	JOIN_OWNS = 4,    /* not asked for: its instance is private */
+	JOIN_PRIVATE = 4, /* not asked for: its instance is private */
 	/* Its client has no connection: it comes with single requests, to private state. */
 	JOIN_REQUESTS = 8,
 };

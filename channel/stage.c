@@ -284,7 +284,7 @@ stage_join(struct engine *engine, struct message *message, struct instance *inst
 	staged->takes = taken ? taken->number : 0;
 	instance->settling = taken != NULL;
 	staged->join = join_new(message->socket, message->topic, message->join_ref,
-	                        message->wants | (instance->row.shared ? 0 : JOIN_OWNS), instance);
+	                        message->wants | (instance->row.shared ? 0 : JOIN_PRIVATE), instance);
 	if (!resumes)
 		stage_state(engine, staged, instance);
 	if (!instance->row.id)

@@ -20,7 +20,7 @@ resume_text(const struct phoenix_client *to, const struct record *record, int64_
 	if (!(to->wants & JOIN_RESUMES))
 		return NULL;
 	position_write(position, record->epoch, revision);
-	if (!(to->wants & JOIN_OWNS))
+	if (!(to->wants & JOIN_PRIVATE))
 		return memory_strdup(position);
 	snprintf(text, sizeof(text), "%" PRId64 "~%s", record->row.instance, position);
 	return to->key ? token_sign(to->key, KIND, text, record->row.time_ms / 1000 + LIFE_S) : NULL;
