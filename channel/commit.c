@@ -701,6 +701,7 @@ commit_staged(struct engine *engine, struct commit_result *result)
 		return;
 	if (outcome != BUSY)
 		engine->busy_ms = 0;
+	engine->conflicts = outcome == CONFLICT ? engine->conflicts + 1 : 0;
 	if (outcome != CONFLICT)
 		say(engine, outcome != DONE);
 	if (outcome != DONE) {
@@ -709,7 +710,8 @@ commit_staged(struct engine *engine, struct commit_result *result)
 		if (outcome == BUSY)
 			give_all_up(engine, list, count);
 		else
-			commit_singly(engine, list, count, outcome == CONFLICT, result);
+			commit_singly(engine, list, count, outcome == CONFLICT && engine->conflicts < CONFLICTS_MAX,
+			              result);
 	}
 	free(list);
 }

@@ -48,6 +48,7 @@
 #define TAIL_SAMPLES     128  /* of (time, newest number), one a second */
 #define BUSY_MS          10000 /* what is staged waits for another process's lock at most so long */
 #define RETRY_MS         1000
+#define CONFLICTS_MAX    100 /* in a row, then a message has failed */
 #define NOTHING_NEEDED   INT64_MAX
 #define ANSWERS_EVERY_MS 10000
 #define POST_CRASHES     3   /* a broadcast or timer that crashes its callback so often is set aside */
@@ -259,6 +260,7 @@ struct engine {
 	int64_t answers_ms; /* when old answers are to be deleted next */
 	int64_t retry_ms;   /* no transaction for house-keeping before */
 	bool guest;         /* keeps no house: see engine_restore_guest */
+	int conflicts;      /* in a row: of what is run again at once */
 	int64_t busy_ms;    /* since when another process holds the lock; 0: it does not */
 };
 
