@@ -124,18 +124,20 @@ void
 watch_fire(struct engine *engine, const struct instance *instance, int64_t revision)
 {
 	char name[WATCH_NAME_BYTES];
+	if (!engine->watches)
+		return;
 	watch_name(name, instance);
-	if (engine->watches)
-		fire(engine, name, revision);
+	fire(engine, name, revision);
 }
 
 void
 watch_fire_socket(struct engine *engine, const struct socket *socket, int64_t number)
 {
 	char name[WATCH_NAME_BYTES];
+	if (!engine->watches)
+		return;
 	watch_name_socket(name, socket->row.token);
-	if (engine->watches)
-		fire(engine, name, number);
+	fire(engine, name, number);
 }
 
 static bool

@@ -437,9 +437,8 @@ api_joined(const struct api_request *request, const struct visit *visit, struct 
 	const size_t head = strlen(VISIT_JOINED);
 	if (strncmp(visit->answer, VISIT_JOINED, head) != 0)
 		return false;
-	char *socket = memory_strdup(visit->answer + head);
-	size_t len = strcspn(socket, "\"");
-	socket[len] = '\0';
+	size_t len = strcspn(visit->answer + head, "\"");
+	char *socket = memory_need(strndup(visit->answer + head, len));
 	char *token = token_sign(request->key, TOKEN_KIND, socket, time(NULL) + TOKEN_S);
 	add_status(request, out, "201 Created", "application/json");
 	buffer_add_text(out, "Cache-Control: no-store\r\n\r\n{\"token\":\"");
