@@ -279,6 +279,13 @@ tell(struct seance_call *call, const char *to, const char *name, json_object *de
 	return why ? fail(call, "event \"%s\": %s", name, why) : SEANCE_OK;
 }
 
+bool
+call_tells(json_object *entry, bool own)
+{
+	const char *to = json_object_get_string(json_object_array_get_idx(entry, 0));
+	return strcmp(to, CALL_TO_ALL) == 0 || strcmp(to, own ? CALL_TO_SENDER : CALL_TO_OTHERS) == 0;
+}
+
 enum seance_status
 seance_reply(struct seance_call *call, const char *name, json_object *detail)
 {

@@ -58,6 +58,9 @@ struct seance_call {
 #define CALL_TO_ALL    "all"
 #define CALL_TO_OTHERS "others" /* all but the sender */
 
+/* call_tells - is an entry of a row's events for a client?  own: it is the sender */
+bool call_tells(json_object *entry, bool own);
+
 /* call_take_assigns - its assigns, without the members that show the state; owned; NULL: none */
 json_object *call_take_assigns(struct seance_call *call);
 

@@ -71,9 +71,7 @@ add_events_of(struct buffer *out, json_object *events, bool plain, bool own)
 	size_t len = events ? json_object_array_length(events) : 0;
 	for (size_t i = 0; i < len; i++) {
 		json_object *entry = json_object_array_get_idx(events, i);
-		const char *to = json_object_get_string(json_object_array_get_idx(entry, 0));
-		const char *kin = own ? CALL_TO_SENDER : CALL_TO_OTHERS;
-		if (strcmp(to, CALL_TO_ALL) == 0 || strcmp(to, kin) == 0)
+		if (call_tells(entry, own))
 			add_event(out, entry, plain);
 	}
 }

@@ -239,12 +239,6 @@ add_event(struct telling *telling, json_object *entry)
 	frame_end(&frame);
 }
 
-static bool
-is_for(const char *to, bool own)
-{
-	return strcmp(to, CALL_TO_ALL) == 0 || strcmp(to, own ? CALL_TO_SENDER : CALL_TO_OTHERS) == 0;
-}
-
 /* events: borrowed; NULL: none. */
 static void
 add_events(struct telling *telling, json_object *events, bool own)
@@ -252,7 +246,7 @@ add_events(struct telling *telling, json_object *events, bool own)
 	size_t len = events ? json_object_array_length(events) : 0;
 	for (size_t i = 0; i < len; i++) {
 		json_object *entry = json_object_array_get_idx(events, i);
-		if (is_for(json_object_get_string(json_object_array_get_idx(entry, 0)), own))
+		if (call_tells(entry, own))
 			add_event(telling, entry);
 	}
 }
