@@ -149,12 +149,6 @@ engine_unlock(struct engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
-static int64_t
-lower(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 static bool
 first_socket(void *context, const struct store_socket *row)
 {

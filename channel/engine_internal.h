@@ -264,6 +264,12 @@ struct engine {
 	int64_t busy_ms;    /* since when another process holds the lock; 0: it does not */
 };
 
+static inline int64_t
+lower(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
 /* --- engine.c --- */
 void engine_log(struct engine *engine, const char *format, ...) SEANCE_PRINTF(2, 3);
 void numbers_add(struct numbers *numbers, int64_t number);

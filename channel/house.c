@@ -81,8 +81,8 @@ blank_is_over(struct engine *engine, struct instance *instance, int64_t now, int
 	if (grace_ms && watch_waits(engine, instance))
 		instance->blank_ms = now;
 	int64_t due_ms = instance->blank_ms + grace_ms;
-	if (due_ms > now && due_ms < engine->blanks_due_ms)
-		engine->blanks_due_ms = due_ms;
+	if (due_ms > now)
+		engine->blanks_due_ms = lower(engine->blanks_due_ms, due_ms);
 	return due_ms <= now;
 }
 

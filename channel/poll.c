@@ -9,13 +9,6 @@ polled(struct socket *socket)
 	socket->unlinked_ms = clock_ms();
 }
 
-static void
-lower_floor(struct socket *socket, int64_t number)
-{
-	if (number < socket->floor)
-		socket->floor = number;
-}
-
 void
 engine_take(struct engine *engine, struct message *message)
 {
@@ -70,7 +63,7 @@ poll_news(struct engine *engine, struct socket *socket, int64_t number)
 	socket->last = number;
 	if (socket->known && !socket->first)
 		socket->first = number;
-	lower_floor(socket, number);
+	socket->floor = lower(socket->floor, number);
 	if (socket->poll)
 		socket_want_fill(engine, socket, socket->position);
 	watch_fire_socket(engine, socket, number);
@@ -99,8 +92,7 @@ poll_takes(struct socket *socket, const struct record *record)
 	if (!socket->first)
 		socket->first = row->number;
 	if (socket->room == 0) {
-		if (socket->last < socket->told)
-			socket->told = socket->last;
+		socket->told = lower(socket->told, socket->last);
 		socket->last = row->number;
 		return false;
 	}
