@@ -443,8 +443,6 @@ may_come_in(struct engine *engine, struct message *message)
 	return true;
 }
 
-/* --- the instance --- */
-
 /* --- an event with its key was done --- */
 
 struct done {
@@ -517,6 +515,8 @@ was_done(struct engine *engine, struct message *message, struct instance *instan
 		free(text);
 	return state != KEY_NEW;
 }
+
+/* --- the instance --- */
 
 static void
 on_state(struct engine *engine, struct message *message, struct instance *instance)

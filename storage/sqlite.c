@@ -879,7 +879,6 @@ sqlite_scan_back(struct store *store, store_record_fn *row, void *context)
 	return run_scan(&call, &receiver);
 }
 
-/* One row of a history, and where it goes on: 0 when it ends here. */
 static enum store_status
 sqlite_scan_keys(struct store *store, store_key_fn *row, void *context)
 {
@@ -889,6 +888,7 @@ sqlite_scan_keys(struct store *store, store_key_fn *row, void *context)
 	return run_scan(&call, &receiver);
 }
 
+/* One row of a history, and where it goes on: 0 when it ends here. */
 static enum store_status
 history_row(struct sqlite *db, const struct receiver *receiver, int64_t *number)
 {
